@@ -136,8 +136,9 @@ SAMPLE = Row(
             graph(
                 "Utilization of GPUs",
                 RATIO,
-                "Fraction of time in which at least one kernel ran on the GPU, as reported by the "
-                "driver; not the fraction of the GPU in use. Not available in MIG mode.",
+                "As the driver reports it: for NVIDIA the fraction of time in which at least one "
+                "kernel ran, not the fraction of the GPU in use; for AMD the activity of the "
+                "compute units, for Intel that of the engines. Not available in MIG mode.",
                 query(
                     short_id(
                         "max by (instance, id) "

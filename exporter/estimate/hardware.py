@@ -30,6 +30,7 @@ DRIVER_NAMES = {
     words("H100 80GB HBM3"): "H100 SXM",
     words("NVIDIA H200"): "NVIDIA H200 SXM",
     words("Quadro RTX 8000"): "RTX 8000",
+    words("AMD Instinct MI300X OAM"): "AMD Instinct MI300X",
 }
 """Names from drivers that use other words than the table."""
 

@@ -107,8 +107,9 @@ DEVICE_FAMILIES = (
         "device_utilization_ratio",
         DEVICE_LABELS,
         samples.per_device(lambda state: state.utilization),
-        "Fraction of time in which at least one kernel ran on the GPU, 0 to 1, as reported by the "
-        "driver; absent while unknown and in MIG mode.",
+        "Utilization of the GPU, 0 to 1, as its driver reports it: for NVIDIA the fraction of time "
+        "in which at least one kernel ran, for AMD the activity of the compute units, for Intel "
+        "that of the engines; absent while unknown and in MIG mode.",
     ),
     _durable_counter(
         "device_energy_joules_total",

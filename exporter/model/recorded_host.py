@@ -333,7 +333,8 @@ def _layout(gpu: HostFields) -> RecordedPartitioning:
     slices, used = mig.count("slices", least=1), round(sum(sizes.values()), 6)
     if used > slices:
         raise mig.mistake("slices", f"at least the slices of its instances, {used:g}")
-    return RecordedPartitioning(slices, sizes, gpu.part("nvml").flag("gpm", default=False))
+    has_activity = mig.flag("has_activity", default=gpu.part("nvml").flag("gpm", default=False))
+    return RecordedPartitioning(slices, sizes, has_activity)
 
 
 def _holding(

@@ -66,7 +66,8 @@ class AmdHost:
         self.root = root
         self.sysfs, self.procfs = root / "sys", root / "proc"
         self.procfs.mkdir(parents=True)
-        self.nodes = self.sysfs / "devices/virtual/kfd/kfd/topology/nodes"
+        kfd = self.sysfs / "devices/virtual/kfd/kfd"
+        self.nodes, self.processes = kfd / "topology/nodes", kfd / "proc"
 
     def card(
         self,
@@ -111,9 +112,16 @@ class AmdHost:
         for node in drm:
             (self.sysfs / "devices/platform" / name / "drm" / node).mkdir(parents=True)
 
-    def compute(self, pid: int, gpu_id: int, queues: int = 1, occupied: int | None = None) -> None:
-        """Add a process of ROCm, or queues and occupancy of one."""
-        path = self.sysfs / "devices/virtual/kfd/kfd/proc" / str(pid)
+    def compute(
+        self,
+        pid: int,
+        gpu_id: int,
+        queues: int = 1,
+        occupied: int | None = None,
+        context: str = "",
+    ) -> None:
+        """Add a process of ROCm, or queues and occupancy of one or of a further context of it."""
+        path = self.processes / str(pid) / context
         for number in range(queues):
             queue = path / "queues" / f"{gpu_id}{number}"
             queue.mkdir(parents=True, exist_ok=True)

@@ -95,13 +95,69 @@ class Graphics:
         self.machine.cards[0].show(average_socket_power=180, average_gfx_activity=90)
 
 
+class GraphicsAndCompute(SharedMi300x):
+    """600 W on an MI300X; one process uses DRM, and the other one ROCm, twice as much."""
+
+    def __init__(self, root):
+        super().__init__(root)
+        shutil.rmtree(self.machine.host.processes / str(NIGHTLY))
+        self.machine.host.compute(TRAIN, hosts.GPU_IDS[0], occupied=152)
+        self._show_client(0)
+
+    def second(self, number):
+        self._show_client(number)
+        super().second(number)
+
+    def _show_client(self, number):
+        text = f"drm-driver:\tamdgpu\ndrm-client-id:\t7\ndrm-pdev:\t{hosts.MI300X_ADDRESS}\n"
+        busy_ns = 1 + number * 250_000_000
+        self.machine.host.client(NIGHTLY, 4, f"{text}drm-engine-compute:\t{busy_ns} ns\n")
+
+
+class ProcessThatVanishes(SharedMi300x):
+    """600 W; one of two equally active processes is killed after half of the time."""
+
+    def __init__(self, root):
+        super().__init__(root)
+        self.machine.host.compute(NIGHTLY, hosts.GPU_IDS[0], occupied=76)
+
+    def second(self, number):
+        super().second(number)
+        if number == SECONDS // 2:
+            host = self.machine.host
+            shutil.rmtree(host.processes / str(NIGHTLY))
+            shutil.rmtree(host.procfs / str(NIGHTLY))
+
+
+class HiddenProcesses(SharedMi300x):
+    """600 W; the exporter is in a container with process ids of its own."""
+
+    def __init__(self, root):
+        super().__init__(root)
+        own = self.machine.host.procfs / str(os.getpid())
+        (own / "ns").mkdir(parents=True)
+        os.symlink("pid:[4026532555]", own / "ns/pid")
+        os.symlink(own.name, self.machine.host.procfs / "self")
+
+
 HOSTS = {
     "mi300x-spx": SharedMi300x,
     "mi300x-cpx": PartitionedMi300x,
     "mi250x": TwoDies,
     "radeon": Graphics,
+    "graphics-and-compute": GraphicsAndCompute,
+    "process-vanishes": ProcessThatVanishes,
+    "hidden-processes": HiddenProcesses,
 }
-SHARES = {"mi300x-spx": 3.0, "mi300x-cpx": 0.5, "mi250x": 0.5, "radeon": 2.0}
+WATTS = dict.fromkeys(HOSTS, 600) | {"mi250x": 450, "radeon": 180}
+SHARES = {
+    "mi300x-spx": 3.0,
+    "mi300x-cpx": 0.5,
+    "mi250x": 0.5,
+    "radeon": 2.0,
+    "graphics-and-compute": 0.5,
+    "process-vanishes": 1 / 3,
+}
 """Active energy of the run nightly in relation to that of the other one."""
 
 
@@ -181,7 +237,9 @@ def test_energy_of_the_device_is_that_of_its_runs_and_of_no_run(name, current):
         assert row.device.kind is DeviceKind.GPU
         used = by_target.get(row.target, 0) + row.balance.total.energy_uj
         by_target[row.target] = used
-    watts = {"mi300x-spx": 600, "mi300x-cpx": 600, "mi250x": 450, "radeon": 180}[name]
-    assert sum(by_target.values()) == SECONDS * watts * 1_000_000
-    used = {run.key.run_id: by_target[run.key] for run in current.snapshot.runs}
-    assert used["nightly"] / used["train"] == pytest.approx(SHARES[name], rel=0.35)
+    assert sum(by_target.values()) == SECONDS * WATTS[name] * 1_000_000
+    used = {run.key.run_id: by_target.get(run.key, 0) for run in current.snapshot.runs}
+    if name in SHARES:
+        assert used["nightly"] / used["train"] == pytest.approx(SHARES[name], rel=0.35)
+    else:
+        assert used == {"nightly": 0, "train": 0}

@@ -42,7 +42,7 @@ def assert_parsed(page: MetricsPage) -> None:
     assert text == values(parse_openmetrics(page.openmetrics().decode())) != {}
 
 
-@pytest.mark.parametrize("host", ["two-socket"])
+@pytest.mark.parametrize("host", ["amd-intel", "two-socket"])
 def test_page_of_a_recorded_host(host, tmp_path):
     config = Config(
         SampleConfig(replay=str(SHIPPED / f"{host}.json")),

@@ -1,30 +1,23 @@
 """A daemon over made-up files of AMD GPUs whose counters go on while no daemon runs."""
 
 import math
-import statistics
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
 
 from tests.amdgpu import hosts
 from tests.amdgpu.host import Card, counts
-from tests.real.parts import Daemon, until
+from tests.real.absence import TOLERANCE, Story, boottime, play
+from tests.real.parts import Daemon
 
 pytestmark = [pytest.mark.real, pytest.mark.beside]
 
-SECONDS = 60.0
-ABSENCE_SECONDS = 5.0
-TOLERANCE = 0.001
-LOOKS = 11
 UPDATE_SECONDS = 0.005
 MEAN_WATTS, SWING_WATTS, PERIOD_SECONDS = 400.0, 300.0, 20.0
 IDLE_WATTS = 141
 CARDS = {"GPU-e3aa140f9a5f9e31": "MI300X", "GPU-a1b2c3d4e5f60718": "MI210"}
-Snapshot = dict[str, Any]
 
 
 def swinging_joules(seconds: float) -> float:
@@ -35,10 +28,6 @@ def swinging_joules(seconds: float) -> float:
 
 def steady_joules(seconds: float) -> float:
     return IDLE_WATTS * seconds
-
-
-def boottime() -> float:
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class Firmware:
@@ -96,65 +85,13 @@ class Firmware:
         )
 
 
-def device(snapshot: Snapshot, name: str) -> dict[str, Any]:
-    (found,) = [row for row in snapshot["devices"] if row["id"] == name]
-    return found
-
-
-def counted_uj(snapshot: Snapshot, name: str) -> int:
-    return int(device(snapshot, name)["counted"]["energy_uj"])
-
-
-def read_at(snapshot: Snapshot, name: str) -> float:
-    return float(snapshot["at_ns"] / 1e9 - device(snapshot, name)["age_seconds"])
-
-
-class Story(NamedTuple):
-    """What was seen of a minute with a kill in its middle."""
-
-    firmware: Firmware
-    seen: list[Snapshot]
-    away: tuple[float, float]
-    """When the daemon was killed, and when it was begun again; CLOCK_BOOTTIME."""
-
-    def ahead(self, name: str, snapshot: Snapshot) -> float:
-        """How many joules more than the truth were counted since the first look."""
-        first = self.seen[0]
-        counted = counted_uj(snapshot, name) - counted_uj(first, name)
-        return counted / 1e6 - self.firmware.used(
-            name, read_at(first, name), read_at(snapshot, name)
-        )
-
-
 @pytest.fixture(scope="module")
 def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     directory = tmp_path_factory.mktemp("amd")
     firmware = Firmware(directory / "machine").start()
     daemon = Daemon(directory / "daemon", f"--path.sysfs={firmware.sysfs}")
     try:
-        daemon.start()
-        seen: list[Snapshot] = []
-
-        def watch(seconds: float) -> None:
-            end = time.monotonic() + seconds
-            while time.monotonic() < end:
-                seen.append(daemon.json("/api/v1/snapshot"))
-                time.sleep(0.5)
-
-        (first, _) = CARDS
-        until(lambda: counted_uj(daemon.json("/api/v1/snapshot"), first), what="energy is counted")
-        watch((SECONDS - ABSENCE_SECONDS) / 2)
-        daemon.kill()
-        killed = boottime()
-        time.sleep(ABSENCE_SECONDS)
-        begun = boottime()
-        daemon.start()
-        before = counted_uj(seen[-1], first)
-        until(
-            lambda: counted_uj(daemon.json("/api/v1/snapshot"), first) > before, what="it goes on"
-        )
-        watch((SECONDS - ABSENCE_SECONDS) / 2)
-        yield Story(firmware, seen, (killed, begun))
+        yield play(daemon.start(), tuple(CARDS), firmware.used)
     finally:
         daemon.stop()
         firmware.stop()
@@ -162,36 +99,19 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
 
 @pytest.mark.parametrize("name", CARDS)
 def test_energy_is_the_truth_within_a_thousandth_over_a_kill(story: Story, name: str) -> None:
-    # The middle of some looks: one may have been held up between a reading and its time.
-    begin, end = (
-        statistics.median(story.ahead(name, snapshot) for snapshot in looks)
-        for looks in (story.seen[:LOOKS], story.seen[-LOOKS:])
-    )
-    first, last = (read_at(story.seen[at], name) for at in (0, -1))
-    assert last - first > SECONDS - ABSENCE_SECONDS
-    assert abs(end - begin) < TOLERANCE * story.firmware.used(name, first, last)
+    assert abs(story.relative_error(name)) < TOLERANCE
 
 
 @pytest.mark.parametrize("name", CARDS)
 def test_no_total_ever_steps_back(story: Story, name: str) -> None:
-    totals = [counted_uj(snapshot, name) for snapshot in story.seen]
-    assert totals == sorted(totals)
+    assert story.totals_uj(name) == sorted(story.totals_uj(name))
 
 
-def test_a_gpu_is_its_parts_exactly_at_every_moment(story: Story) -> None:
-    for snapshot in story.seen:
-        for name in CARDS:
-            amounts = device(snapshot, name)["counted"]
-            parts = amounts["attributed_uj"] + sum(amounts["unattributed_uj"].values())
-            assert parts == amounts["energy_uj"]
+@pytest.mark.parametrize("name", CARDS)
+def test_a_gpu_is_its_parts_exactly_at_every_moment(story: Story, name: str) -> None:
+    assert story.sums_of_parts_uj(name) == story.totals_uj(name)
 
 
 @pytest.mark.parametrize("name", CARDS)
 def test_what_was_used_in_the_absence_is_the_restarts(story: Story, name: str) -> None:
-    used = device(story.seen[-1], name)["counted"]["unattributed_uj"]["restart"] / 1e6
-    killed, begun = story.away
-    last = max(at for each in story.seen if (at := read_at(each, name)) < killed)
-    first = min(at for each in story.seen if (at := read_at(each, name)) > begun)
-    held_up_seconds = 0.5  # at most, between a reading and its time
-    truth = story.firmware.used
-    assert truth(name, killed, begun) < used < truth(name, last - held_up_seconds, first)
+    assert story.has_restart_energy(name)

@@ -3,8 +3,6 @@
 import re
 import shutil
 import signal
-import statistics
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +11,7 @@ import pytest
 
 from exporter.sample.sources.gpu.collector import READ_TIMEOUT_SECONDS
 from tests.nvml.fake import FakeNvml, build
+from tests.real.absence import TOLERANCE, Snapshot, Story, counted_uj, device, play, read_at
 from tests.real.parts import Daemon, until
 
 pytestmark = [
@@ -21,30 +20,26 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler for the made-up driver"),
 ]
 
-SECONDS = 60.0
-ABSENCE_SECONDS = 5.0
-TOLERANCE = 0.001
-LOOKS = 11
 CURVES = (
     [[0, 80], [3, 690], [9, 650], [11, 120], [17, 700]],
     [[0, 400]],
     [[0, 75], [10, 76]],
 )
+GPUS = tuple(f"GPU-{number}" for number in range(len(CURVES)))
 PERIOD = 20
-Snapshot = dict[str, Any]
 
 
 def host() -> dict[str, Any]:
     gpus = [
         {
             "kind": "gpu",
-            "id": f"GPU-{number}",
+            "id": name,
             "model": "NVIDIA H200",
             "pci_bus_id": f"00000000:{number + 1:02X}:00.0",
             "power_limit_watts": 700,
             "watts": watts,
         }
-        for number, watts in enumerate(CURVES)
+        for number, (name, watts) in enumerate(zip(GPUS, CURVES, strict=True))
     ]
     return {"period_seconds": PERIOD, "devices": gpus}
 
@@ -58,21 +53,8 @@ class Node(NamedTuple):
     def snapshot(self) -> Snapshot:
         return dict(self.daemon.json("/api/v1/snapshot"))
 
-    def gpu(self, number: int) -> dict[str, Any]:
-        return device(self.snapshot(), number)
-
-
-def device(snapshot: Snapshot, number: int) -> dict[str, Any]:
-    (found,) = [row for row in snapshot["devices"] if row["id"] == f"GPU-{number}"]
-    return found
-
-
-def counted_uj(snapshot: Snapshot, number: int) -> int:
-    return int(device(snapshot, number)["counted"]["energy_uj"])
-
-
-def read_at(snapshot: Snapshot, number: int) -> float:
-    return float(snapshot["at_ns"] / 1e9 - device(snapshot, number)["age_seconds"])
+    def gpu(self, name: str) -> dict[str, Any]:
+        return device(self.snapshot(), name)
 
 
 @pytest.fixture(scope="module")
@@ -100,81 +82,29 @@ def make(library: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ca
         node.daemon.stop()
 
 
-class Story(NamedTuple):
-    """What was seen of a minute with a kill in its middle."""
-
-    fake: FakeNvml
-    seen: list[Snapshot]
-    away: tuple[float, float]
-    """When the daemon was killed, and when it was begun again; CLOCK_BOOTTIME."""
-
-    def ahead(self, number: int, snapshot: Snapshot) -> float:
-        """How many joules more than the truth were counted since the first look."""
-        first = self.seen[0]
-        counted = counted_uj(snapshot, number) - counted_uj(first, number)
-        return counted / 1e6 - self.joules(
-            number, read_at(first, number), read_at(snapshot, number)
-        )
-
-    def joules(self, number: int, begin: float, end: float) -> float:
-        """What a GPU truly used."""
-        return self.fake.joules(f"GPU-{number}", begin, end)
-
-
 @pytest.fixture(scope="module")
 def story(make: Callable[[], Node]) -> Story:
     node = make()
-    seen = [node.snapshot()]
-
-    def watch(seconds: float) -> None:
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            time.sleep(0.5)
-            seen.append(node.snapshot())
-
-    watch((SECONDS - ABSENCE_SECONDS) / 2)
-    node.daemon.kill()
-    killed = time.clock_gettime(time.CLOCK_BOOTTIME)
-    time.sleep(ABSENCE_SECONDS)
-    begun = time.clock_gettime(time.CLOCK_BOOTTIME)
-    node.daemon.start()
-    until(lambda: counted_uj(node.snapshot(), 0) > counted_uj(seen[-1], 0), what="it goes on")
-    watch((SECONDS - ABSENCE_SECONDS) / 2)
-    return Story(node.fake, seen, (killed, begun))
+    return play(node.daemon, GPUS, node.fake.joules)
 
 
-@pytest.mark.parametrize("number", range(len(CURVES)))
-def test_energy_is_the_truth_within_a_thousandth_over_a_kill(story: Story, number: int) -> None:
-    # The middle of some looks: one may have been held up between a reading and its time.
-    begin, end = (
-        statistics.median(story.ahead(number, snapshot) for snapshot in looks)
-        for looks in (story.seen[:LOOKS], story.seen[-LOOKS:])
-    )
-    first, last = (read_at(story.seen[at], number) for at in (0, -1))
-    assert abs(end - begin) < TOLERANCE * story.joules(number, first, last)
+@pytest.mark.parametrize("name", GPUS)
+def test_energy_is_the_truth_within_a_thousandth_over_a_kill(story: Story, name: str) -> None:
+    assert abs(story.relative_error(name)) < TOLERANCE
 
 
-@pytest.mark.parametrize("number", range(len(CURVES)))
-def test_no_total_ever_steps_back(story: Story, number: int) -> None:
-    totals = [counted_uj(snapshot, number) for snapshot in story.seen]
-    assert totals == sorted(totals)
+@pytest.mark.parametrize("name", GPUS)
+def test_no_total_ever_steps_back(story: Story, name: str) -> None:
+    assert story.totals_uj(name) == sorted(story.totals_uj(name))
 
 
-def test_a_gpu_is_its_parts_exactly_at_every_moment(story: Story) -> None:
-    for snapshot in story.seen:
-        for number in range(len(CURVES)):
-            amounts = device(snapshot, number)["counted"]
-            parts = amounts["attributed_uj"] + sum(amounts["unattributed_uj"].values())
-            assert parts == amounts["energy_uj"]
+@pytest.mark.parametrize("name", GPUS)
+def test_a_gpu_is_its_parts_exactly_at_every_moment(story: Story, name: str) -> None:
+    assert story.sums_of_parts_uj(name) == story.totals_uj(name)
 
 
 def test_what_was_used_in_the_absence_is_the_restarts(story: Story) -> None:
-    used = device(story.seen[-1], 1)["counted"]["unattributed_uj"]["restart"] / 1e6
-    killed, begun = story.away
-    last = max(at for each in story.seen if (at := read_at(each, 1)) < killed)
-    first = min(at for each in story.seen if (at := read_at(each, 1)) > begun)
-    held_up_seconds = 0.5  # at most, between a reading and its time
-    assert story.joules(1, killed, begun) < used < story.joules(1, last - held_up_seconds, first)
+    assert story.has_restart_energy("GPU-1")
 
 
 def child_of(node: Node, run_id: str) -> int:
@@ -229,14 +159,14 @@ def test_on_sigusr1_the_driver_is_let_go_of(make: Callable[[], Node]) -> None:
     assert node.daemon.process is not None
     node.daemon.process.send_signal(signal.SIGUSR1)
     until(lambda: "GPUs can be reset" in node.daemon.log(), what="the driver is let go of")
-    until(lambda: "SIGUSR1" in node.gpu(0)["why"], what="the page says so")
+    until(lambda: "SIGUSR1" in node.gpu("GPU-0")["why"], what="the page says so")
 
 
 def test_a_replaced_driver_ends_the_daemon_with_75_and_nothing_is_lost(
     make: Callable[[], Node],
 ) -> None:
     node = make()
-    until(lambda: counted_uj(node.snapshot(), 0), what="energy is counted")
+    until(lambda: counted_uj(node.snapshot(), "GPU-0"), what="energy is counted")
     before = node.snapshot()
     node.fake.fault("nvmlDeviceGetFieldValues", 18)
     assert node.daemon.process is not None
@@ -245,7 +175,7 @@ def test_a_replaced_driver_ends_the_daemon_with_75_and_nothing_is_lost(
     assert "Traceback" not in node.daemon.log()
     node.fake.heal()
     node.daemon.start()
-    assert counted_uj(node.snapshot(), 0) >= counted_uj(before, 0)
+    assert counted_uj(node.snapshot(), "GPU-0") >= counted_uj(before, "GPU-0")
 
 
 def test_a_driver_that_is_always_slower_than_a_tick_waits_is_read_all_the_same(
@@ -253,22 +183,24 @@ def test_a_driver_that_is_always_slower_than_a_tick_waits_is_read_all_the_same(
 ) -> None:
     node = make()
     node.fake.fault("nvmlDeviceGetFieldValues", gpu=1, delay_ms=round(3000 * READ_TIMEOUT_SECONDS))
-    begin = until(lambda: s if counted_uj(s := node.snapshot(), 1) else None, what="it is read")
+    begin = until(
+        lambda: s if counted_uj(s := node.snapshot(), "GPU-1") else None, what="it is read"
+    )
     node.daemon.pass_ticks(5)
     end = node.snapshot()
-    counted = (counted_uj(end, 1) - counted_uj(begin, 1)) / 1e6
-    truth = node.fake.joules("GPU-1", read_at(begin, 1), read_at(end, 1))
+    counted = (counted_uj(end, "GPU-1") - counted_uj(begin, "GPU-1")) / 1e6
+    truth = node.fake.joules("GPU-1", read_at(begin, "GPU-1"), read_at(end, "GPU-1"))
     assert counted == pytest.approx(truth, rel=0.05)
-    assert device(end, 1)["up"]
+    assert device(end, "GPU-1")["up"]
 
 
 def test_a_hung_gpu_holds_up_neither_ticks_nor_the_exit(make: Callable[[], Node]) -> None:
     node = make()
     node.fake.fault("nvmlDeviceGetFieldValues", gpu=0, delay_ms=-1)
-    until(lambda: "has not answered" in node.gpu(0)["why"], what="the hang is seen")
+    until(lambda: "has not answered" in node.gpu("GPU-0")["why"], what="the hang is seen")
     before = node.snapshot()
     until(lambda: node.snapshot()["tick"] >= before["tick"] + 3, what="ticks go on")
     after = node.snapshot()
     assert after["health"]["loop_overruns"] == before["health"]["loop_overruns"]
-    assert counted_uj(after, 1) > counted_uj(before, 1)
+    assert counted_uj(after, "GPU-1") > counted_uj(before, "GPU-1")
     assert node.daemon.stop() == 0

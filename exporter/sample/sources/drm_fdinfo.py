@@ -149,8 +149,9 @@ class DrmFdinfoReader:
     ) -> None:
         """`devices`: prefix of the paths of the device files.
 
-        `is_wanted`: whether a descriptor of the device file with this name is used. xe wakes a
-        suspended card when the file of a descriptor is read (`xe_drm_client.c`).
+        `is_wanted`: whether descriptors of the device file with this name are read in this poll. xe
+        wakes a suspended card when the file of a descriptor is read (`show_run_ticks` in
+        `xe_drm_client.c`), and programs keep the files of all cards open, used or not.
         """
         self._procfs = procfs
         self._devices = devices
@@ -191,17 +192,24 @@ class DrmFdinfoReader:
         return _Process(now_ns + wait_ns, wait_ns, fds)
 
     def _gpu_fds(self, pid: int) -> Iterator[str]:
-        path = f"{self._procfs}/{pid}/fd"
-        for name in os.listdir(path):
-            try:
-                target = os.readlink(f"{path}/{name}")
-            except OSError:  # it was closed
-                continue
-            if target.startswith(self._devices) and self._is_wanted(os.path.basename(target)):
+        for name in os.listdir(f"{self._procfs}/{pid}/fd"):
+            if self._device_node(pid, name):
                 yield name
+
+    def _device_node(self, pid: int, fd: str) -> str:
+        """Return the name of the device file of a descriptor; "": of none, or it was closed."""
+        try:
+            target = os.readlink(f"{self._procfs}/{pid}/fd/{fd}")
+        except OSError:
+            return ""
+        return os.path.basename(target) if target.startswith(self._devices) else ""
 
     def _clients(self, pid: int, fds: Iterable[str]) -> Iterator[DrmClient]:
         for name in fds:
+            # It may have been opened anew since it was listed.
+            node = self._device_node(pid, name)
+            if not node or not self._is_wanted(node):
+                continue
             try:
                 fd = os.open(f"{self._procfs}/{pid}/fdinfo/{name}", os.O_RDONLY | os.O_CLOEXEC)
             except OSError:

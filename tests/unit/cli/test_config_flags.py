@@ -97,7 +97,9 @@ def test_an_address_that_cannot_be_one_is_refused_before_anything_starts(capsys)
 
 def test_a_host_that_is_not_shipped_is_refused_with_those_that_are(capsys):
     assert command.main(["replay", "laptop"]) == 1
-    assert "one of cluster-node, eight-gpu, mig-node, two-socket" in capsys.readouterr().err
+    assert (
+        "one of amd-intel, cluster-node, eight-gpu, mig-node, two-socket" in capsys.readouterr().err
+    )
 
 
 def test_runs_without_a_daemon_says_how_to_start_one(capsys, tmp_path):

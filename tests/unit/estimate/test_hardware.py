@@ -133,6 +133,7 @@ def test_a_processor_is_found_by_part_of_what_is_shown(text, name):
     [
         ("NVIDIA A100-SXM4-80GB", "A100 SXM4 80 GB"),
         ("NVIDIA A100 80GB PCIe", "NVIDIA A100 PCIe 80GB"),
+        ("AMD Instinct MI300X OAM", "AMD Instinct MI300X"),
         ("NVIDIA H200", "NVIDIA H200 SXM"),
         ("NVIDIA H200 NVL", "NVIDIA H200 NVL"),
         ("Quadro RTX 8000", "RTX 8000"),

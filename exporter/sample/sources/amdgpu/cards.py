@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from exporter.sample.kernel_files import parse_number, read_text
-from exporter.sample.sources.gpu.pci import PciMatch, pci_gpus, pci_path
+from exporter.sample.sources.gpu.pci import PciMatch, is_kept_awake, pci_gpus, pci_path
 from exporter.units import MICROWATTS_PER_WATT
 
 AMD_PCI = PciMatch("0x1002", ("0x03", "0x12"), ("amdgpu",))
@@ -47,6 +47,8 @@ class Die(NamedTuple):
     nodes: tuple[str, ...]
     """Names of its DRM devices: card1, renderD128."""
     is_asleep: bool
+    is_kept_awake: bool
+    """Whether only reads keep it from being suspended."""
     is_apu: bool
 
     @property
@@ -77,6 +79,7 @@ def _die(sysfs: str, address: str, *, is_asleep: bool) -> Die:
         hwmon,
         tuple(drm_nodes(path)),
         is_asleep,
+        is_kept_awake(path),
         is_apu=device_id == MI300A
         or (bool(hwmon) and os.path.exists(os.path.join(hwmon, APU_VOLTAGE))),
     )

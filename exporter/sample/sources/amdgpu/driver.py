@@ -96,6 +96,8 @@ class AmdDriver:
         )
         self._metrics: dict[str, GpuMetrics] = {}
         """Metrics of each die while it was awake, by address: which values it reports."""
+        self._limits_watts: dict[str, float | None] = {}
+        """By address."""
 
     def open(self) -> None:
         """Do nothing: there is no library."""
@@ -140,9 +142,11 @@ class AmdDriver:
         return NO_DRIVER_CALLS
 
     def _learn(self, die: Die) -> None:
-        """Read the metrics of a die once, or again while it reports no energy."""
+        """Read the metrics of a die once, or again while it is used and reports no energy."""
         known = self._metrics.get(die.address)
-        if die.is_asleep or (known is not None and known.energy_uj is not None):
+        if die.is_asleep or (
+            known is not None and (known.energy_uj is not None or die.is_kept_awake)
+        ):
             return
         file = ReusedFile(die.metrics_path)
         try:
@@ -175,9 +179,7 @@ class AmdDriver:
         parts = [part for each in card for part in all_parts[each.address]]
         layout = _layout(gpu_id, parts)
         whole = parts[0] if not layout.slices else None
-        limit_watts = plausible_limit_watts(
-            None if die.is_asleep else read_watts(die.hwmon, "power1_cap")
-        )
+        limit_watts = self._limit_watts(die)
         is_module = die.device_id == MI300A
         info = DeviceInfo(
             device=Device(DeviceKind.GPU, gpu_id),
@@ -193,6 +195,14 @@ class AmdDriver:
         )
         handle = self._handle(card, parts, layout)
         return ListedGpu(handle, info, layout, covers_host=is_module)
+
+    def _limit_watts(self, die: Die) -> float | None:
+        """Return the power limit, or that of before if reading it would keep the die awake."""
+        if not (die.is_asleep or (die.is_kept_awake and die.address in self._limits_watts)):
+            self._limits_watts[die.address] = plausible_limit_watts(
+                read_watts(die.hwmon, "power1_cap")
+            )
+        return self._limits_watts.get(die.address)
 
     def _method(self, die: Die) -> Method:
         """Return whether a die counts energy; a counter that is 0 is missing, see `_learn`."""

@@ -97,17 +97,31 @@ def read_queues(sysfs: str) -> Mapping[int, frozenset[int]]:
     for pid in _listed(path):
         if not pid.isdigit():
             continue
-        for queue in _listed(os.path.join(path, pid, "queues")):
-            gpu_id = parse_number(read_text(os.path.join(path, pid, "queues", queue), "gpuid"))
-            if gpu_id is not None:
-                found.setdefault(gpu_id, set()).add(int(pid))
+        for context in _contexts(os.path.join(path, pid)):
+            for queue in _listed(os.path.join(context, "queues")):
+                gpu_id = parse_number(read_text(os.path.join(context, "queues", queue), "gpuid"))
+                if gpu_id is not None:
+                    found.setdefault(gpu_id, set()).add(int(pid))
     return {gpu_id: frozenset(pids) for gpu_id, pids in found.items()}
 
 
 def read_occupancy(sysfs: str, pid: int, gpu_id: int) -> int | None:
     """Return how many compute units waves of a process occupy now; None: not reported."""
-    path = kfd_path(sysfs, "proc", str(pid), f"stats_{gpu_id}")
-    return parse_number(read_text(path, "cu_occupancy"))
+    contexts = _contexts(kfd_path(sysfs, "proc", str(pid)))
+    texts = (read_text(os.path.join(each, f"stats_{gpu_id}"), "cu_occupancy") for each in contexts)
+    counts = [units for text in texts if (units := parse_number(text)) is not None]
+    return sum(counts) if counts else None
+
+
+def _contexts(path: str) -> Iterator[str]:
+    """Yield the directories of a process: its own, and those of further contexts inside it.
+
+    In newer kernels a program may have several (`kfd_create_process_sysfs`).
+    """
+    yield path
+    for name in _listed(path):
+        if name.startswith("context_"):
+            yield os.path.join(path, name)
 
 
 def _listed(path: str) -> Iterable[str]:

@@ -30,6 +30,7 @@ from exporter.sample.sources.amdgpu.gpu_metrics import (
 from exporter.sample.sources.amdgpu.kfd import KfdUser, OccupancySampler
 from exporter.sample.sources.drm_fdinfo import DrmUser, DrmUsers
 from exporter.sample.sources.gpu.driver import ErrorClass, GpuError, GpuValues, PartitionLayout
+from exporter.sample.sources.gpu.pci import IDLE_READ_NS, is_kept_awake
 from exporter.units import NANOSECONDS_PER_SECOND
 from exporter.worker import SharedCall
 
@@ -55,7 +56,7 @@ TOPOLOGY_DENIED = (
 )
 OTHER_PIDS = (
     "the kernel lists the processes of AMD GPUs by the process ids of the host, which this "
-    "container does not have; run it with the host's process ids (hostPID)"
+    "container does not have; mount the host's /proc and set path.procfs, or use hostPID"
 )
 
 
@@ -113,12 +114,19 @@ class AmdReader:
         self._files: dict[str, ReusedFile] = {}
         self._check = CounterCheck()
         self._firmware = FirmwareClock()
+        self._last = GpuValues()
         self._recent: deque[tuple[GpuMetrics, ...]] = deque(maxlen=MAX_RECENT)
         """Metrics of the dies, for the thread that reads the users."""
 
     def read_energy(self, handle: CardHandle, cap_watts: float) -> GpuValues:
-        """Read counter and power. Raises GpuError if the file of the driver cannot be read."""
+        """Read counter and power. Raises GpuError if the file of the driver cannot be read.
+
+        A card that is only awake because it is read is read less often, so that it can sleep.
+        """
         before_ns = self._clock.boottime_ns()
+        is_recent = bool(self._last.at_ns) and before_ns - self._last.at_ns < IDLE_READ_NS
+        if is_recent and is_kept_awake(os.path.dirname(handle.dies[0].metrics_path)):
+            return self._last
         metrics = tuple(self._metrics(die) for die in handle.dies)
         after_ns = self._clock.boottime_ns()
         self._recent.append(metrics)
@@ -128,7 +136,8 @@ class AmdReader:
         is_plausible = watts is not None and is_plausible_watts(watts, cap_watts)
         self._check.add(at_ns, primary.energy_uj, watts if is_plausible else None)
         energy_uj = None if self._check.is_wrong else primary.energy_uj
-        return GpuValues(energy_uj, watts, at_ns, self._epoch(die))
+        self._last = GpuValues(energy_uj, watts, at_ns, self._epoch(die))
+        return self._last
 
     def read_users(self, handle: CardHandle) -> GpuActivity:
         """Return processes and partitions. Raises GpuError if the processes are not known."""

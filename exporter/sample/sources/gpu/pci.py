@@ -5,10 +5,14 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from exporter.sample.kernel_files import read_text
+from exporter.units import NANOSECONDS_PER_SECOND
 
 SUSPENDED = "suspended"
 PASSTHROUGH_DRIVERS = ("pci-stub", "xen-pciback", "pciback")
 """Drivers, in addition to those of VFIO, that reserve a device for a virtual machine."""
+IDLE_READ_NS = 8 * NANOSECONDS_PER_SECOND
+"""Interval at which a device is read that would be suspended without being read. It is above the
+delay of xe (1 s) and amdgpu (5 s), and below the age at which a reading is too old."""
 VFIO_DRIVER = "vfio"
 """Substring of the names of VFIO drivers, such as vfio-pci and nvgrace-gpu-vfio-pci."""
 
@@ -50,6 +54,16 @@ def is_suspended(sysfs: str, pci_bus_id: str) -> bool:
     """Whether a GPU is suspended by runtime power management."""
     path = pci_path(sysfs, pci_address(pci_bus_id))
     return read_text(path, "power/runtime_status") == SUSPENDED
+
+
+def is_kept_awake(path: str) -> bool:
+    """Whether only reads keep the PCI device in this directory from being suspended.
+
+    False if the kernel does not report the number of users (CONFIG_PM_ADVANCED_DEBUG).
+    """
+    return read_text(path, "power/runtime_usage") == "0" and (
+        read_text(path, "power/control") == "auto"
+    )
 
 
 def pci_address(pci_bus_id: str) -> str:

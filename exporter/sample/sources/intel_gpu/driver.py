@@ -17,7 +17,7 @@ from exporter.model.readings import (
     GpuProcess,
 )
 from exporter.sample.kernel_files import ReusedFile, read_text
-from exporter.sample.sources.drm_fdinfo import DrmClient, DrmFdinfoReader, DrmUser, DrmUsers
+from exporter.sample.sources.drm_fdinfo import DrmFdinfoReader, DrmUser, DrmUsers
 from exporter.sample.sources.gpu.driver import (
     ErrorClass,
     GpuError,
@@ -26,7 +26,14 @@ from exporter.sample.sources.gpu.driver import (
     ListedGpu,
 )
 from exporter.sample.sources.gpu.identity import power_cap_watts
-from exporter.sample.sources.gpu.pci import PciGpu, PciMatch, pci_gpus, pci_path
+from exporter.sample.sources.gpu.pci import (
+    IDLE_READ_NS,
+    PciGpu,
+    PciMatch,
+    is_kept_awake,
+    pci_gpus,
+    pci_path,
+)
 from exporter.sample.sources.intel_gpu.hwmon import (
     REGISTER_RANGE_UJ,
     EnergyCounter,
@@ -42,9 +49,6 @@ INTEGRATED = "0000:00:02.0"
 """PCI address of integrated graphics in every processor."""
 D3COLD = "D3cold"
 LIMITS_REFRESH_NS = 60 * NANOSECONDS_PER_SECOND
-IDLE_READ_NS = 8 * NANOSECONDS_PER_SECOND
-"""Interval at which a card is read that would go to sleep without being read. It is above the delay
-of xe (1 s), and below the age at which a reading is too old."""
 USERS_PERIOD_SECONDS = 5.0
 MAX_SCAN_AGE_SECONDS = 2.0
 """Less than the interval of polls, so that each uses a new scan of all processes."""
@@ -75,40 +79,6 @@ class _Limits(NamedTuple):
     watts: tuple[float, ...]
 
 
-class AwakeClients(DrmFdinfoReader):
-    """Clients of GPUs except the sleeping ones of Intel, which reading their files would wake.
-
-    xe takes a reference to the power of the card for it (show_run_ticks in xe_drm_client.c), and
-    programs keep the files of all cards open, used or not.
-    """
-
-    def __init__(self, sysfs: str, procfs: str, clock: Clock) -> None:
-        super().__init__(procfs, clock)
-        self._sysfs = sysfs
-        self._asleep: set[str] = set()
-        """Names of the device files of sleeping cards."""
-
-    def poll(self) -> DrmUsers:
-        """Return the clients, each once. Raises OSError if procfs cannot be listed."""
-        self._asleep = {
-            node
-            for card in pci_gpus(self._sysfs, PCI)
-            if card.is_asleep
-            for node in _device_nodes(pci_path(self._sysfs, card.address))
-        }
-        return super().poll()
-
-    def _clients(self, pid: int, fds: Iterable[str]) -> Iterator[DrmClient]:
-        return super()._clients(pid, [fd for fd in fds if not self._is_asleep(pid, fd)])
-
-    def _is_asleep(self, pid: int, fd: str) -> bool:
-        try:
-            path = os.readlink(f"{self._procfs}/{pid}/fd/{fd}")
-        except OSError:  # it was closed
-            return True
-        return os.path.basename(path) in self._asleep
-
-
 class IntelDriver:
     """Lists the discrete cards of i915 and xe that have an energy counter.
 
@@ -127,7 +97,10 @@ class IntelDriver:
             raise Unavailable("no discrete Intel GPU found")
         self._sysfs = sysfs
         self._clock = clock
-        self._users = SharedCall(AwakeClients(sysfs, procfs, clock).poll, MAX_SCAN_AGE_SECONDS)
+        self._awake: frozenset[str] = frozenset()
+        """Names of the device files of cards that are awake."""
+        self._clients = DrmFdinfoReader(procfs, clock, is_wanted=lambda node: node in self._awake)
+        self._users = SharedCall(self._poll_clients, MAX_SCAN_AGE_SECONDS)
         self._limits: dict[str, _Limits] = {}
         """By PCI address."""
         self._cold: set[str] = set()
@@ -154,6 +127,16 @@ class IntelDriver:
                     NO_COUNTER.format(address=card.address, model=model, driver=card.driver)
                 )
         return GpuListing(gpus, notes=notes)
+
+    def _poll_clients(self) -> DrmUsers:
+        """Return the clients of cards that are awake: reading those of others would wake them."""
+        self._awake = frozenset(
+            node
+            for card in pci_gpus(self._sysfs, PCI)
+            if not card.is_asleep
+            for node in _device_nodes(pci_path(self._sysfs, card.address))
+        )
+        return self._clients.poll()
 
     def _listed(self, index: int, card: PciGpu, counter: EnergyCounter) -> ListedGpu:
         path = pci_path(self._sysfs, card.address)
@@ -193,7 +176,7 @@ class IntelDriver:
             card.is_asleep
             or (
                 known.load_id == load_id
-                and (now_ns - known.at_ns < LIMITS_REFRESH_NS or _is_idle(path))
+                and (now_ns - known.at_ns < LIMITS_REFRESH_NS or is_kept_awake(path))
             )
         ):
             return known.watts
@@ -251,7 +234,7 @@ class IntelReader:
         """
         now_ns = self._clock.boottime_ns()
         is_recent = self._last.epoch == handle.epoch and now_ns - self._last.at_ns < IDLE_READ_NS
-        if not (is_recent and _is_idle(handle.path)):
+        if not (is_recent and is_kept_awake(handle.path)):
             self._last = GpuValues(
                 self._counter_uj(handle.counter.path),
                 at_ns=self._clock.boottime_ns(),
@@ -319,13 +302,6 @@ def _discrete(sysfs: str, cards: Iterable[PciGpu]) -> Iterator[tuple[PciGpu, Ene
         counter = find_counter(pci_path(sysfs, card.address))
         if counter is not None or card.address != INTEGRATED:
             yield card, counter
-
-
-def _is_idle(path: str) -> bool:
-    """Whether a card would go to sleep; False if the kernel does not report the number of users."""
-    return read_text(path, "power/runtime_usage") == "0" and (
-        read_text(path, "power/control") == "auto"
-    )
 
 
 def _device_nodes(path: str) -> list[str]:

@@ -116,6 +116,20 @@ class TestSleepingCards:
         assert any(path.endswith("unique_id") for path in opened)
         assert not [path for path in opened if path.endswith(wakes)]
 
+    def test_idle_card_is_described_without_being_kept_awake(self, tmp_path, clock, monkeypatch):
+        machine = hosts.radeon(tmp_path)
+        driver = AmdDriver(str(machine.host.sysfs), str(machine.host.procfs), clock)
+        before = driver.list_gpus()
+        for name, text in (("runtime_usage", "0"), ("control", "auto")):
+            machine.cards[0].write(f"power/{name}", text)
+        opened = []
+        monkeypatch.setattr(builtins, "open", recording(opened, open))
+        monkeypatch.setattr(os, "open", recording(opened, os.open))
+        assert driver.list_gpus() == before
+        assert before.gpus[0].info.power_limit_watts == 265
+        wakes = ("gpu_metrics", "power1_average", "power1_input", "power1_cap")
+        assert not [path for path in opened if path.endswith(wakes)]
+
 
 class TestApus:
     """An APU is part of the processor, whose counter includes it."""

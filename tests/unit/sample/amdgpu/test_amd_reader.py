@@ -137,6 +137,18 @@ class TestEnergy:
         card.cards[0].metrics.write_bytes(content)
         assert card.energy().epoch != before
 
+    def test_idle_card_is_read_rarely_so_that_it_can_sleep(self, opening, clock):
+        card = opening(hosts.radeon)
+        for name, text in (("runtime_usage", "0"), ("control", "auto")):
+            card.cards[0].write(f"power/{name}", text)
+        first = card.energy()
+        for second in range(1, 9):
+            clock.advance(1)
+            card.cards[0].show(average_socket_power=55 + second)
+            if second < 8:
+                assert card.energy() == first
+        assert card.energy().power_watts == 63
+
     def test_counter_of_mi100_is_not_used(self, opening):
         """It has 32 bits and no documented unit, and stops: ROCm/amdsmi issues 22 and 38."""
         card = opening(hosts.mi100)
@@ -259,6 +271,15 @@ class TestComputeUsers:
         active = {each.pid: each.active for each in users.gpu_processes}
         assert active == {1: pytest.approx(0.5), 2: pytest.approx(1 / 6)}
 
+    def test_contexts_of_a_process_add_up(self, opening):
+        card = opening(hosts.mi300x)
+        card.host.compute(1, GPU_A, queues=0, occupied=38)
+        card.host.compute(1, GPU_A, occupied=38, context="context_0")
+        card.host.compute(2, GPU_A, occupied=152)
+        card.processes()
+        card.workers[0].work()
+        assert card.processes() == {(1, ""): 0.25, (2, ""): 0.5}
+
     def test_one_process_is_not_sampled(self, opening):
         card = opening(hosts.mi300x)
         card.host.compute(1, GPU_A, occupied=300)
@@ -311,6 +332,17 @@ class TestComputeUsers:
         card.handle = driver.list_gpus().gpus[0].handle
         with pytest.raises(GpuError, match="hostPID"):
             card.users()
+
+    def test_procfs_of_the_host_in_a_container_has_them(self, opening):
+        card = opening(hosts.mi300x)
+        own = card.host.procfs / str(os.getpid() + 1)
+        (own / "ns").mkdir(parents=True)
+        os.symlink("pid:[4026532555]", own / "ns/pid")
+        os.symlink(own.name, card.host.procfs / "self")
+        card.host.compute(1, GPU_A)
+        driver = AmdDriver(str(card.host.sysfs), str(card.host.procfs), card.clock)
+        card.handle = driver.list_gpus().gpus[0].handle
+        assert card.processes() == {(1, ""): 0.0}
 
     def test_topology_that_may_not_be_read_is_an_error(self, opening):
         card = opening(hosts.mi300x)
