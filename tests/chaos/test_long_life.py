@@ -5,6 +5,7 @@ The runs begin and end in simulated minutes; the questions are asked of a real d
 
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -22,7 +23,9 @@ RUNS_PER_DAY = 200
 KEEP_MINUTES_DAYS, KEEP_HOURS_DAYS = 35, 200
 MOST_BYTES_OF_RUN = 600
 """What the ledger keeps of a run forever: its row, totals, factors, labels, units and results."""
-MOST_CPU_SECONDS = 0.1
+FLOOR_NUMBERS = 50_000
+"""Numbers that are converted to text and sorted: 3.7 ms where an answer may take 0.1 s."""
+MOST_FLOORS, MOST_FLOORS_OF_ALL = 27, 270
 ASKED = 5
 
 
@@ -106,9 +109,7 @@ QUESTIONS = {
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
-def test_an_answer_takes_less_than_a_tenth_of_a_second_of_cpu_time(
-    aged: Aged, question: str
-) -> None:
+def test_an_answer_takes_little_cpu_time(aged: Aged, question: str) -> None:
     end = START + DAYS * SECONDS_PER_DAY
     path = QUESTIONS[question].format(
         first=aged.names[0],
@@ -118,12 +119,23 @@ def test_an_answer_takes_less_than_a_tenth_of_a_second_of_cpu_time(
         hours=end - 2 * SECONDS_PER_HOUR,
         end=end,
     )
-    assert cost_seconds(aged.daemon, path) < MOST_CPU_SECONDS
+    assert cost_seconds(aged.daemon, path) < MOST_FLOORS * floor_seconds()
 
 
 @pytest.mark.parametrize("by", ["user", "group", "account"])
-def test_the_sums_of_all_runs_take_less_than_a_second_of_cpu_time(aged: Aged, by: str) -> None:
-    assert cost_seconds(aged.daemon, f"/api/v1/runs?by={by}") < 1.0
+def test_the_sums_of_all_runs_take_no_more_than_ten_times_that(aged: Aged, by: str) -> None:
+    cost = cost_seconds(aged.daemon, f"/api/v1/runs?by={by}")
+    assert cost < MOST_FLOORS_OF_ALL * floor_seconds()
+
+
+def floor_seconds() -> float:
+    """Return the least CPU time of a fixed piece of work, which shows the speed of the machine."""
+    costs = []
+    for _ in range(ASKED):
+        before = time.process_time()
+        sorted(str(number) for number in range(FLOOR_NUMBERS))
+        costs.append(time.process_time() - before)
+    return min(costs)
 
 
 def cost_seconds(daemon: Daemon, path: str) -> float:
