@@ -143,7 +143,8 @@ class AttributeConfig:
         (),
         "",
         "Kubernetes resources whose devices are GPUs, in addition to `nvidia.com/gpu`, "
-        "`nvidia.com/mig-*` and `nvidia.com/*.shared`; `*` matches any text. For renamed resources "
+        "`nvidia.com/mig-*`, `nvidia.com/*.shared`, `amd.com/gpu`, `amd.com/*_nps*`, "
+        "`gpu.intel.com/i915` and `gpu.intel.com/xe`; `*` matches any text. For renamed resources "
         "and other device plugins, for example `k8s.amazonaws.com/vgpu`.",
     )
     exported_labels: tuple[str, ...] = setting(

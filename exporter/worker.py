@@ -185,3 +185,28 @@ class OnDemandWorker(Generic[T]):
             else:
                 self._failures.forget()
             self._answered.set()
+
+
+class SharedCall(Generic[T]):
+    """A function whose result several threads share, such as a scan of all processes.
+
+    While one thread calls the function, the others wait for its result.
+    """
+
+    def __init__(self, work: Callable[[], T], max_age_seconds: float) -> None:
+        """`max_age_seconds`: time for which a result is used."""
+        self._work = work
+        self._max_age_seconds = max_age_seconds
+        self._lock = threading.Lock()
+        self._results: list[T] = []
+        """The last result; empty: none."""
+        self._until = 0.0
+
+    def result(self) -> T:
+        """Return the result of the last call, or of a new one. Raises what the function raises."""
+        with self._lock:
+            if not self._results or time.monotonic() >= self._until:
+                self._results.clear()
+                self._results.append(self._work())
+                self._until = deadline(self._max_age_seconds)
+            return self._results[0]

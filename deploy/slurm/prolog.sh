@@ -78,9 +78,11 @@ each() {
     '
 }
 
-# Meaning of the numbers in SLURM_JOB_GPUS, `index` or `minor`: they are positions in slurmd's list
-# of GPUs, which is in PCI bus order with AutoDetect=nvml, else sorted by device file. Empty if
-# gres.conf does not determine it.
+# Meaning of the numbers in SLURM_JOB_GPUS: they are positions in slurmd's list of GPUs, which is in
+# the order of the vendor's library with AutoDetect (`index`), else sorted by device file (`minor` of
+# /dev/nvidia0 and so on, `render` of /dev/dri/renderD128 and so on). `mixed` if the node has GPUs of
+# several vendors. Empty if gres.conf, which may describe other nodes too, does not determine it.
+# numbering TABLE: the table of NVIDIA GPUs
 numbering() {
     case $EMISSIONS_GPU_NUMBERS in
     '') ;;
@@ -96,11 +98,24 @@ numbering() {
     conf=${SLURM_CONF:-/etc/slurm/slurm.conf}
     gres=$(sed 's/#.*//; s/[[:blank:]]//g' "${conf%/*}/gres.conf" 2>/dev/null |
         tr 'A-Z' 'a-z' | grep 'autodetect=\|file=')
-    case $gres in
-    '') ;;
-    *autodetect=nvml*) [ -n "$(echo "$gres" | grep -v autodetect=nvml)" ] || echo index ;;
-    *) echo minor ;;
-    esac
+    drivers=${EMISSIONS_PCI_DRIVERS_DIRECTORY:-/sys/bus/pci/drivers}
+    others=$(ls -d "$drivers"/amdgpu/*:* "$drivers"/i915/*:* "$drivers"/xe/*:* 2>/dev/null)
+    echo "$gres" | awk -v has_nvidia=$((${#1} > 0)) -v has_others=$((${#others} > 0)) '
+        !NF { next }
+        { kind = "minor"; vendor = "nvidia" }
+        /autodetect=nvml/ { kind = "index" }
+        /autodetect=(rsmi|amdsmi)/ { kind = "index"; vendor = "amd" }
+        /autodetect=oneapi/ { kind = "index"; vendor = "intel" }
+        /file=\/dev\/dri\/renderd/ { kind = "render"; vendor = "amd or intel" }
+        has_nvidia != has_others && has_nvidia != (vendor == "nvidia") { next } # of another node
+        { kinds[kind]; vendors[vendor] }
+        END {
+            for (kind in kinds) { only = kind; kind_count++ }
+            for (vendor in vendors) vendor_count++
+            if (vendor_count > 1) print "mixed"
+            else if (kind_count == 1) print only
+        }
+    '
 }
 
 # Resolve a number of slurmd to a GPU. An ambiguous number is omitted: no GPU is better than a wrong
@@ -110,6 +125,8 @@ resolved() {
     case $numbers in
     index) echo "${index:-$1}" ;; # without a UUID the daemon resolves the number
     minor) echo "${minor:-nvidia$1}" ;;
+    render) echo "renderD$((128 + $1))" ;;
+    mixed) log "GPU $1 is ambiguous: this node has GPUs of several vendors" ;;
     *)
         if [ -n "$index" ] && [ "$index" = "$minor" ]; then
             echo "$index"
@@ -127,8 +144,9 @@ resolved() {
 # instances, at the same positions as the numbers in SLURM_JOB_GPUS.
 job_gpus() {
     [ -n "$SLURM_JOB_GPUS" ] || return
-    nvml=$(by_nvml) numbers=$(numbering) place=0
+    nvml=$(by_nvml) place=0
     table=$(table_of "$nvml" "$(by_proc)")
+    numbers=$(numbering "$table")
     for number in $(each "$SLURM_JOB_GPUS"); do
         place=$((place + 1))
         given=$(echo "$CUDA_VISIBLE_DEVICES," | cut -d , -f "$place")

@@ -28,8 +28,8 @@ MAX_ENDED = 100
 def combine_activity(device: Device, readings: Sequence[GpuActivity], at_ns: int) -> GpuActivity:
     """Combine the activity readings of one device, oldest first, as of `at_ns`.
 
-    Activity, coverage and utilization are means over the fresh readings. The MIG layout is that of
-    the last reading. Without a fresh reading the result has a reason and no activity.
+    Activity, coverage and utilization are means over the fresh readings. The partitions are those
+    of the last reading. Without a fresh reading the result has a reason and no activity.
     """
     if not readings:
         return GpuActivity(device, 0, why="GPU activity has not been read yet")

@@ -23,7 +23,7 @@ from exporter.model.workload import (
 
 
 class GpuPart(NamedTuple):
-    """A MIG partition, the slices outside of partitions, or a whole device without partitions."""
+    """A partition, the slices outside of partitions, or a whole device without partitions."""
 
     size: float
     """Fraction of the device, 0 to 1; the parts of a device sum to 1."""
@@ -33,7 +33,7 @@ class GpuPart(NamedTuple):
     """All replicas, held or free; 0: unknown."""
     gpu_processes: tuple[GpuProcess, ...]
     active: float | None
-    """Mean activity of its multiprocessors, 0 to 1; None: unknown."""
+    """Mean activity of its compute units, 0 to 1; None: unknown."""
     is_busy: bool
     """Whether a process may have run on it."""
 
@@ -69,7 +69,7 @@ def gpu_parts(holdings: Sequence[GpuHolding], activity: GpuActivity) -> list[Gpu
     """The parts of a device. A run that holds the device holds all parts without a holder."""
     sizes = {part.id: part.slices for part in activity.partitions if part.slices > 0}
     if not sizes and not activity.slices:
-        # The MIG layout is unknown: assume that all held partitions have the same size.
+        # The partitions are unknown: assume that all held partitions have the same size.
         sizes = {row.partition: 1.0 for row in holdings if row.partition}
         if not sizes:
             part = _part(1.0, holdings, activity.gpu_processes, activity.utilization, activity)

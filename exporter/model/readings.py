@@ -57,9 +57,9 @@ class DeviceInfo(NamedTuple):
     ordinal: str = ""
     """Index assigned by the driver, which may change; the label `index`."""
     pci_bus_id: str = ""
-    minor: int | None = None
-    """Minor number of the device file, as in /dev/nvidia0, which may differ from the index; None:
-    not known."""
+    aliases: tuple[str, ...] = ()
+    """Other names by which schedulers and device plugins refer to it, such as nvidia0 for the
+    device file /dev/nvidia0, or its PCI address."""
 
 
 class Reading(NamedTuple):
@@ -87,21 +87,24 @@ class GpuProcess(NamedTuple):
     partition: str = ""
     """Id of its partition; "": the device is not partitioned."""
     active: float = 0.0
-    """Mean activity of the multiprocessors caused by it since the previous poll, 0 to 1."""
+    """Mean activity of the compute units caused by it since the previous poll, 0 to 1."""
     is_proxy: bool = False
     """Whether it works on behalf of other processes, such as an MPS server."""
 
 
 class Partition(NamedTuple):
-    """A separately allocatable part of a GPU: a MIG compute instance."""
+    """A separately allocatable part of a GPU, such as a MIG compute instance."""
 
     id: str
     slices: float
     """Slices of the device; a fraction if several partitions share the slices of a GPU instance."""
     active: float | None = None
-    """Mean activity of its multiprocessors, 0 to 1; None: not reported by the GPU."""
+    """Mean activity of its compute units, 0 to 1; None: not reported by the GPU."""
     instances: tuple[int, int] | None = None
-    """Ids of its GPU instance and of the compute instance within; None: not known."""
+    """Ids of its MIG GPU instance and of the compute instance within; None: no MIG instance."""
+    aliases: tuple[str, ...] = ()
+    """Other names by which schedulers and device plugins refer to it; the first of several
+    partitions with a name has it."""
 
 
 class GpuActivity(NamedTuple):
@@ -112,7 +115,7 @@ class GpuActivity(NamedTuple):
     gpu_processes: tuple[GpuProcess, ...] = ()
     partitions: tuple[Partition, ...] = ()
     slices: int = 0
-    """Number of slices of a device in MIG mode; 0: not partitioned."""
+    """Number of slices of a partitioned device; 0: not partitioned."""
     coverage: float = 0.0
     """Part of the time since the previous poll for which activity is known, 0 to 1."""
     utilization: float | None = None

@@ -18,7 +18,9 @@ from exporter.sample.power_model import CpuInfo, cpu_power_model, dram_power_mod
 from exporter.sample.powercap import has_zones
 from exporter.sample.sources.cpu_estimate import CpuEstimateCollector, read_busy_us
 from exporter.sample.sources.dram_estimate import DramEstimateCollector
-from exporter.sample.sources.nvml import NvmlCollector, has_gpu_or_library
+from exporter.sample.sources.gpu.collector import GpuCollector
+from exporter.sample.sources.gpu.driver import GpuDriver
+from exporter.sample.sources.nvml import NvmlDriver, has_gpu_or_library
 from exporter.sample.sources.rapl import RaplCollector
 from exporter.sample.sources.replay import ReplayCollector
 
@@ -90,12 +92,14 @@ class OpenedCollectors(NamedTuple):
     """Releases the drivers temporarily, so that a device can be reset."""
 
 
-def _open_nvml(host: SourceContext) -> OpenedSource:
-    nvml = NvmlCollector(host.sysfs, host.clock, host.boot_id)
+def _open_gpus(
+    make_driver: Callable[[SourceContext], GpuDriver], host: SourceContext
+) -> OpenedSource:
+    gpus = GpuCollector(make_driver(host), host.sysfs, host.clock, host.boot_id)
     return OpenedSource(
-        nvml,
-        covers_host=nvml.covers_cpu,
-        release_driver=partial(nvml.release_for, RELEASE_SECONDS),
+        gpus,
+        covers_host=gpus.covers_host,
+        release_driver=partial(gpus.release_for, RELEASE_SECONDS),
     )
 
 
@@ -130,7 +134,9 @@ def _open_dram_estimate(host: SourceContext) -> OpenedSource:
 
 SOURCES = (
     EnergySource(
-        NvmlCollector.name, _open_nvml, is_present=lambda host: has_gpu_or_library(host.sysfs)
+        NvmlDriver.name,
+        partial(_open_gpus, lambda host: NvmlDriver(host.sysfs, host.clock)),
+        is_present=lambda host: has_gpu_or_library(host.sysfs),
     ),
     EnergySource(
         RaplCollector.name,

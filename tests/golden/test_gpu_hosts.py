@@ -16,8 +16,8 @@ import pytest
 from exporter.config import AccountConfig, Config, ConvertConfig, SampleConfig
 from exporter.daemon import Daemon
 from exporter.data import DIRECTORY
-from exporter.sample.sources.nvml import source
-from exporter.sample.sources.nvml.gpu import Gpu
+from exporter.sample.sources.gpu import collector
+from exporter.sample.sources.gpu.gpu import Gpu
 from exporter.worker import deadline
 from tests.fakes import FakeClock
 from tests.golden.test_pages import assert_parsed, stable
@@ -72,8 +72,8 @@ def config(directory, **sample):
 def test_page_read_through_the_driver(name, library, tmp_path, monkeypatch):
     attach(library, tmp_path / "fake", monkeypatch)
     # What is asked for in a tick is there in that tick, however busy this machine is.
-    monkeypatch.setattr(source, "READ_TIMEOUT_SECONDS", SOON)
-    monkeypatch.setattr(source, "FIRST_READ_TIMEOUT_SECONDS", SOON)
+    monkeypatch.setattr(collector, "READ_TIMEOUT_SECONDS", SOON)
+    monkeypatch.setattr(collector, "FIRST_READ_TIMEOUT_SECONDS", SOON)
     monkeypatch.setattr(Gpu, "activity", lambda card: card._activity_worker.result(deadline(SOON)))
     clock = FakeClock()
     fake = FakeNvml(tmp_path / "fake", json.loads(FILES[name].read_text()))
@@ -113,9 +113,12 @@ def test_a_gpu_without_a_driver_is_reported_and_the_rest_works(tmp_path):
     (card / "class").write_text("0x030200\n")
     program = (
         "import sys; from exporter.clock import SystemClock\n"
-        "from exporter.sample.sources.nvml import NvmlCollector, source\n"
-        "source.FIRST_READ_TIMEOUT_SECONDS = 60.0\n"
-        "print(NvmlCollector(sys.argv[1], SystemClock(), 'boot').read().error)"
+        "from exporter.sample.sources.gpu import collector\n"
+        "from exporter.sample.sources.nvml import NvmlDriver\n"
+        "collector.FIRST_READ_TIMEOUT_SECONDS = 60.0\n"
+        "sysfs, clock = sys.argv[1], SystemClock()\n"
+        "gpus = collector.GpuCollector(NvmlDriver(sysfs, clock), sysfs, clock, 'boot')\n"
+        "print(gpus.read().error)"
     )
     said = subprocess.run(
         [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pynvml
 
 from exporter.model.recorded_host import Curve
-from exporter.sample.sources.nvml import source
+from exporter.sample.sources.nvml import driver
 
 if TYPE_CHECKING:
     import pytest
@@ -46,7 +46,7 @@ def attach(directory: Path, fake: Path, patch: "pytest.MonkeyPatch") -> None:
     patch.setenv("FAKE_NVML", str(fake))
     patch.setattr(pynvml, "nvmlLib", library)
     patch.setattr(pynvml, "_nvmlGetFunctionPointer_cache", {})
-    patch.setattr(source, "_can_load", lambda: True)
+    patch.setattr(driver, "_can_load", lambda: True)
 
 
 class FakeNvml:

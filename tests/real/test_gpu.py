@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from exporter.sample.sources.nvml.source import READ_TIMEOUT_SECONDS
+from exporter.sample.sources.gpu.collector import READ_TIMEOUT_SECONDS
 from tests.nvml.fake import FakeNvml, build
 from tests.real.parts import Daemon, until
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from exporter import worker as module
-from exporter.worker import OnDemandWorker, Worker, deadline, wait_until
+from exporter.worker import OnDemandWorker, SharedCall, Worker, deadline, wait_until
 
 FOREVER = 3_600.0
 LIMIT_SECONDS = 20.0
@@ -191,6 +191,39 @@ class TestOnDemandWorker:
 
     def test_a_worker_without_requests_stops_at_once(self):
         assert OnDemandWorker("t", lambda: 1).stop(0)
+
+
+class TestSharedCall:
+    def test_threads_share_the_result_of_one_call(self, work):
+        shared = SharedCall(work, FOREVER)
+        work.may_end.clear()
+        callers = [OnDemandWorker(str(number), lambda: (shared.result(), 1)) for number in range(3)]
+        for caller in callers:
+            caller.request()
+        assert begun(work)
+        work.may_end.set()
+        assert [caller.result(deadline(LIMIT_SECONDS)) for caller in callers] == [(None, 1)] * 3
+        assert work.calls == 1
+        assert all(caller.stop(LIMIT_SECONDS) for caller in callers)
+
+    def test_an_outdated_result_is_replaced(self):
+        numbers = iter(range(3))
+        shared = SharedCall(lambda: next(numbers), 0.0)
+        assert [shared.result() for _ in range(3)] == [0, 1, 2]
+
+    def test_a_failure_is_raised_and_not_kept(self):
+        answers = iter([ValueError("no"), 5])
+
+        def work():
+            answer = next(answers)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        shared = SharedCall(work, FOREVER)
+        with pytest.raises(ValueError, match="no"):
+            shared.result()
+        assert shared.result() == 5
 
 
 def test_wait_until_has_a_timeout():

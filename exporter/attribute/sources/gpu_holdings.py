@@ -17,7 +17,7 @@ class GpuGrant(NamedTuple):
 
     run: RunKey
     gpu: str
-    """UUID of a device or of a MIG instance."""
+    """Id of a device or of a partition."""
     units: int = 1
     """Replicas of it, if it is shared."""
     units_of: int = 1
@@ -173,7 +173,7 @@ def resolve_mig_grants(
 
 
 def locate_gpu(gpu: str, activities: Mapping[Device, GpuActivity]) -> tuple[Device, str]:
-    """The device of a UUID, and the partition if it is the UUID of a MIG instance."""
+    """The device of an id, and the partition if it is the id of a partition."""
     for device, reading in activities.items():
         if any(part.id == gpu for part in reading.partitions):
             return device, gpu
@@ -293,8 +293,10 @@ def _holding_keys(device: Device, run: RunKey, partition: str) -> tuple[_Holding
 
 REPLICA_SEPARATOR = "::"
 """Between a device id and its replica number, in NVIDIA's device plugin."""
-GKE_REPLICA_SUFFIX = re.compile(r"/vgpu\d+$")
-"""Replica number, in GKE's device plugin."""
+REPLICA_SUFFIX = re.compile(r"(?:/vgpu|-slice-)\d+$")
+"""Replica number, in the device plugins of GKE and of AMD."""
+INTEL_REPLICA = re.compile(r"(card\d+)-\d+")
+"""Device id of Intel's device plugin: card and replica number."""
 LEGACY_MIG_ID = re.compile(r"MIG-(GPU-[^/]+/\d+/\d+)")
 """MIG device id of drivers before R470: the GPU's UUID, GPU instance, compute instance."""
 UUID_PREFIXES = ("GPU-", "MIG-")
@@ -303,17 +305,19 @@ HEX = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 UUID = re.compile(f"(?:GPU|MIG)-(?i:{HEX})(?![0-9a-fA-F])")
 
 
-def resolve_gpu_id(device_id: str, names: Mapping[str, str]) -> str:
-    """Resolve a device id to the UUID of a GPU or MIG instance; "" if it names none.
+def resolve_gpu_id(device_id: str, names: Mapping[str, str], vendor: str = "") -> str:
+    """Resolve a device id to the id of a GPU or of a partition; "" if it names none.
 
-    `names` maps other names to UUIDs, see `gpu_aliases`. Supported are NVML indices (`0`), GKE's
-    device files and MIG instances (`nvidia0`, `nvidia0/gi1`), `MIG-GPU-.../gi/ci`, and every id
-    that contains exactly one UUID, with any prefix or suffix. Replica numbers (`::0`, `/vgpu0`) are
-    ignored.
+    `names` maps other names to ids, see `gpu_aliases`. Supported are these names, indices of the
+    GPUs of `vendor` (`0`), `MIG-GPU-.../gi/ci`, and every id that contains exactly one UUID, with
+    any prefix or suffix. Replica numbers (`::0`, `/vgpu0`, `-slice-0`, `card0-0`) are ignored.
     """
-    base = GKE_REPLICA_SUFFIX.sub("", device_id.partition(REPLICA_SEPARATOR)[0])
-    if base in names:
-        return names[base]
+    base = REPLICA_SUFFIX.sub("", device_id.partition(REPLICA_SEPARATOR)[0])
+    if replica := INTEL_REPLICA.fullmatch(base):
+        base = replica[1]
+    for name in (_index_name(vendor, base), base):
+        if name in names:
+            return names[name]
     if old := LEGACY_MIG_ID.match(base):
         return names.get(old[1], "")
     found = {uuid for uuid in set(names.values()) if _contains(base.lower(), uuid)}
@@ -332,31 +336,33 @@ def contains_gpu_uuid(device_id: str) -> bool:
 def gpu_aliases(
     infos: Iterable[DeviceInfo], activities: Mapping[Device, GpuActivity]
 ) -> dict[str, str]:
-    """Map all names of GPUs and MIG instances to their UUIDs.
+    """Map all names of GPUs and their partitions to their ids.
 
-    The names are the UUID, the NVML index (`0`), the device file by its minor number (`nvidia0`),
-    `nvidia0/gi1` and `GPU-.../1/0`. A GPU instance with several compute instances maps to the first
-    of them.
+    The names are the id, the index assigned by the driver (`0`), and the aliases that the driver
+    reports (`nvidia0`, `nvidia0/gi1`, `0000:03:00.0`). Several partitions with a name resolve to
+    the first. An index without a vendor is a name only if all GPUs are of one vendor.
     """
     names = {}
-    for info in infos:
-        uuid = info.device.id
-        if info.device.kind is not DeviceKind.GPU:
-            continue
-        names[uuid] = uuid
+    gpus = [info for info in infos if info.device.kind is DeviceKind.GPU]
+    is_mixed = len({info.vendor for info in gpus}) > 1
+    for info in gpus:
+        gpu = info.device.id
+        names[gpu] = gpu
         if info.ordinal:
-            names[info.ordinal] = uuid
-        if info.minor is not None:
-            names[f"nvidia{info.minor}"] = uuid
+            names[_index_name(info.vendor, info.ordinal)] = gpu
+            if not is_mixed:
+                names[info.ordinal] = gpu
+        names.update(dict.fromkeys(info.aliases, gpu))
         reading = activities.get(info.device)
         for part in reading.partitions if reading is not None else ():
             names[part.id] = part.id
-            if part.instances is not None:
-                gpu_instance, compute_instance = part.instances
-                names[f"{uuid}/{gpu_instance}/{compute_instance}"] = part.id
-                if info.minor is not None:
-                    names.setdefault(f"nvidia{info.minor}/gi{gpu_instance}", part.id)
+            for alias in part.aliases:
+                names.setdefault(alias, part.id)
     return names
+
+
+def _index_name(vendor: str, index: str) -> str:
+    return f"{vendor}/{index}"
 
 
 def _contains(text: str, uuid: str) -> bool:

@@ -138,7 +138,7 @@ def _device_to_json(state: DeviceState, view: SnapshotView) -> Document:
 
 
 def _gpu_sharing_to_json(activity: GpuActivity) -> Document:
-    """GPU processes and MIG partitions, and how completely the processes are known."""
+    """GPU processes and partitions, and how completely the processes are known."""
     return {
         "processes": len(activity.gpu_processes),
         "coverage": activity.coverage,

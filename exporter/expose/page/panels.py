@@ -146,14 +146,12 @@ def device_name(state: DeviceState) -> str:
 
 
 def device_description(state: DeviceState) -> str:
-    """Return the model of a device and its MIG partitions."""
+    """Return the model of a device and its partitions."""
     activity = state.activity
     if activity is None or not activity.slices:
         return state.info.model
     used = sum(part.slices for part in activity.partitions)
-    parts = (
-        f"MIG, {len(activity.partitions)} partitions with {used:.3g} of {activity.slices} slices"
-    )
+    parts = f"{len(activity.partitions)} partitions with {used:.3g} of {activity.slices} slices"
     return f"{state.info.model}, {parts}" if state.info.model else parts
 
 

@@ -9,7 +9,7 @@ from exporter.clock import Clock
 from exporter.errors import ConfigError
 from exporter.model.readings import Device, DeviceInfo, DeviceKind, Method, Observation, Reading
 from exporter.model.recorded_host import Curve, HostFields, RecordedGpuProcesses
-from exporter.sample.sources.nvml.inventory import SUPERCHIP_SUFFIX
+from exporter.sample.sources.gpu.identity import WHOLE_MODULE_SUFFIX
 
 NAME = "replay"
 
@@ -102,7 +102,7 @@ def _device(fields: HostFields, period_seconds: float, ordinal: str) -> Recorded
     has_limit = "power_limit_watts" in fields
     info = DeviceInfo(
         device=Device(kind, fields.text("id")),
-        model=fields.text("model") + SUPERCHIP_SUFFIX * has_module,
+        model=fields.text("model") + WHOLE_MODULE_SUFFIX * has_module,
         vendor=fields.text("vendor"),
         source=NAME,
         power_cap_watts=fields.positive("power_cap_watts"),

@@ -18,7 +18,7 @@ from exporter.privileges import read_capabilities
 from exporter.sample.power_model import cpu_power_model, read_cpuinfo
 from exporter.sample.powercap import find_zones
 from exporter.sample.sources.dram_estimate import memory_bytes
-from exporter.sample.sources.nvml.driver import decode_text
+from exporter.sample.sources.nvml.calls import decode_text
 from exporter.sample.sources.rapl import RaplCollector
 from tests.fuzz.inputs import StillClock, directory, file_with, files_with
 

@@ -15,16 +15,16 @@ UNKNOWN = "GPU-dddddddd-0000-1111-2222-dddddddddddd"
 
 
 def info(uuid, index, minor, kind=DeviceKind.GPU):
+    files = () if minor is None else (f"nvidia{minor}",)
     return DeviceInfo(
-        Device(kind, uuid), "H200", "NVIDIA", "nvml", 700.0, ordinal=str(index), minor=minor
+        Device(kind, uuid), "H200", "NVIDIA", "nvml", 700.0, ordinal=str(index), aliases=files
     )
 
 
 SWAPPED = (info(A, 0, 1), info(B, 1, 0))
 """A host whose first GPU on the PCI bus has the second device file."""
-SPLIT = {
-    SWAPPED[0].device: GpuActivity(SWAPPED[0].device, 1, (), (Partition(MIG, 3, None, (4, 0)),))
-}
+PARTITION = Partition(MIG, 3, aliases=(f"{A}/4/0", "nvidia1/gi4"))
+SPLIT = {SWAPPED[0].device: GpuActivity(SWAPPED[0].device, 1, (), (PARTITION,))}
 
 
 @pytest.mark.parametrize(
@@ -86,6 +86,53 @@ def test_a_device_file_without_known_minor_numbers_resolves_to_no_gpu():
     names = gpu_aliases([info(A, 0, None)], {})
     assert resolve_gpu_id("nvidia0", names) == ""
     assert resolve_gpu_id("0", names) == A
+
+
+AMD, INTEL = "3d5a8f7c2b1e9046", "0000:4d:00.0"
+"""Ids of GPUs whose drivers have no UUID."""
+XCP = Partition(f"{AMD}/1", 1, aliases=("amdgpu_xcp_17", "gpu-2-129"))
+
+
+def of_vendor(vendor, uuid, index, *aliases):
+    device = Device(DeviceKind.GPU, uuid)
+    return DeviceInfo(device, "", vendor, "", 700.0, ordinal=str(index), aliases=aliases)
+
+
+MIXED = (
+    info(A, 0, 0),
+    of_vendor("AMD", AMD, 0, "0000:03:00.0", "card1", "renderD128", "gpu-1-128"),
+    of_vendor("Intel", INTEL, 1, INTEL, "card3", "renderD130"),
+)
+MIXED_PARTS = {MIXED[1].device: GpuActivity(MIXED[1].device, 1, (), (XCP,), 2)}
+
+
+@pytest.mark.parametrize(
+    ("vendor", "device_id", "gpu"),
+    [
+        ("NVIDIA", "0", A),
+        ("NVIDIA", "nvidia0", A),
+        ("NVIDIA", "1", ""),
+        ("AMD", "0", AMD),
+        ("AMD", "0000:03:00.0", AMD),
+        ("AMD", "0000:03:00.0-slice-3", AMD),
+        ("AMD", "amdgpu_xcp_17", XCP.id),
+        ("AMD", "amdgpu_xcp_17-slice-0", XCP.id),
+        ("AMD", "amdgpu_xcp_18", ""),
+        ("Intel", "card3-0", INTEL),
+        ("Intel", "card3-12", INTEL),
+        ("Intel", "card30-1", ""),
+        ("Intel", "all", ""),
+        ("", "0", ""),
+        ("", "renderD128", AMD),
+        ("", "nvidia0", A),
+    ],
+)
+def test_on_a_mixed_host_a_device_id_is_resolved_for_its_vendor(vendor, device_id, gpu):
+    assert resolve_gpu_id(device_id, gpu_aliases(MIXED, MIXED_PARTS), vendor) == gpu
+
+
+def test_an_index_is_a_name_if_all_gpus_are_of_one_vendor():
+    assert resolve_gpu_id("0", gpu_aliases(MIXED[1:2], {})) == AMD
 
 
 def test_only_gpus_have_names():

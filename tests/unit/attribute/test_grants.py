@@ -92,7 +92,7 @@ class TestMigInstancesWithoutUuid:
     """Grants of three of seven slices without the UUIDs of the instances."""
 
     GRANTS = tuple(GpuGrant(run, GPU.id, 1, 1, 5, slices=3, slices_of=7) for run in (POD, OTHER))
-    PARTS = tuple(Partition(f"MIG-{n}", size, None, (n, 0)) for n, size in ((1, 3), (2, 3), (3, 1)))
+    PARTS = tuple(Partition(f"MIG-{n}", size) for n, size in ((1, 3), (2, 3), (3, 1)))
 
     def test_each_run_is_charged_for_one_of_two_instances(self):
         rows = resolve_mig_grants(self.GRANTS, {GPU: GpuActivity(GPU, 1, (), self.PARTS, 7)})

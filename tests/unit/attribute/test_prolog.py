@@ -3,8 +3,10 @@
 What the numbers count is read in Slurm's source (26.11.0-0rc1, commit 284c3b95f0): the prolog gets
 `gres_device->index` (src/plugins/gres/common/gres_common.c, gres_common_prep_set_env), a place in a
 list that is sorted by file name and, with AutoDetect=nvml, along the PCI bus after that
-(src/plugins/gres/gpu/gres_gpu.c). The form of `information` is that of NVIDIA's open kernel module
-(kernel-open/nvidia/nv-procfs.c).
+(src/plugins/gres/gpu/gres_gpu.c). With AutoDetect=rsmi and oneapi the list has the order of the
+vendor's library, and the files are render nodes (src/plugins/gpu/rsmi/gpu_rsmi.c,
+_get_system_gpu_list_rsmi; src/plugins/gpu/oneapi/gpu_oneapi.c). The form of `information` is that
+of NVIDIA's open kernel module (kernel-open/nvidia/nv-procfs.c).
 """
 
 import shutil
@@ -72,6 +74,7 @@ class Site:
                 "PATH": f"{self.root / 'bin'}:/usr/bin:/bin",
                 "EMISSIONS_JOBS_DIRECTORY": str(self.root / "jobs"),
                 "EMISSIONS_DRIVER_DIRECTORY": str(self.root / "driver"),
+                "EMISSIONS_PCI_DRIVERS_DIRECTORY": str(self.root / "pci"),
                 "SLURM_CONF": str(self.root / "etc" / "slurm.conf"),
                 "SLURM_JOB_ID": "17",
                 "SLURM_JOB_UID": "7",
@@ -168,7 +171,9 @@ def test_a_number_without_a_uuid_is_left_to_the_daemon(site, gres, written):
     assert site.run("0,2", gres) == written
     infos = [
         DeviceInfo(
-            Device(DeviceKind.GPU, uuid), "", "", "nvml", 1.0, ordinal=str(index), minor=minor
+            *(Device(DeviceKind.GPU, uuid), "", "", "nvml", 1.0),
+            ordinal=str(index),
+            aliases=(f"nvidia{minor}",),
         )
         for index, (uuid, minor) in enumerate(zip(UUIDS, MINORS, strict=True))
     ]
@@ -177,6 +182,54 @@ def test_a_number_without_a_uuid_is_left_to_the_daemon(site, gres, written):
         site.information(bus, minor, UUIDS[number])
     found = [resolve_gpu_id(name, gpu_aliases(infos, {})) for name in written]
     assert found == site.run("0,2", gres)
+
+
+@pytest.mark.parametrize(
+    ("gres", "written"),
+    [
+        ("AutoDetect=rsmi\n", ["0", "2"]),
+        ("AutoDetect=oneapi\n", ["0", "2"]),
+        ("Name=gpu File=/dev/dri/renderD[128-131]\n", ["renderD128", "renderD130"]),
+    ],
+)
+def test_a_number_of_another_vendor_is_left_to_the_daemon(site, gres, written):
+    site.answer()
+    site.forget_files()
+    assert site.run("0,2", gres) == written
+    infos = [
+        DeviceInfo(
+            *(Device(DeviceKind.GPU, uuid), "", "AMD", "amdgpu", 1.0),
+            ordinal=str(index),
+            aliases=(f"renderD{128 + index}",),
+        )
+        for index, uuid in enumerate(UUIDS)
+    ]
+    names = gpu_aliases(infos, {})
+    assert [resolve_gpu_id(name, names) for name in written] == [UUIDS[0], UUIDS[2]]
+
+
+HETEROGENEOUS = [
+    AUTO + "AutoDetect=rsmi\n",
+    AUTO + "AutoDetect=oneapi\n",
+    AUTO + "Name=gpu File=/dev/dri/renderD128\n",
+]
+"""Files for nodes of two vendors."""
+
+
+@pytest.mark.parametrize("gres", HETEROGENEOUS)
+def test_lines_for_nodes_of_another_vendor_are_ignored(site, gres):
+    assert site.run("0,1", gres) == UUIDS[:2]
+    site.answer()
+    site.forget_files()
+    (site.root / "pci/amdgpu/0000:03:00.0").mkdir(parents=True)
+    assert site.run("0", gres) == ["renderD128" if "render" in gres else "0"]
+
+
+@pytest.mark.parametrize("gres", HETEROGENEOUS)
+def test_a_number_on_a_node_with_gpus_of_two_vendors_is_omitted_and_logged(site, gres):
+    (site.root / "pci/amdgpu/0000:03:00.0").mkdir(parents=True)
+    assert site.run("0", gres) == []
+    assert "GPU 0 is ambiguous: this node has GPUs of several vendors" in site.stderr
 
 
 def test_without_any_source_and_numbering_there_is_no_gpu(site):

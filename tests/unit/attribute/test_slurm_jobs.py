@@ -193,8 +193,10 @@ def test_a_job_holds_its_allocated_gpus_while_they_are_idle(slurm):
 )
 def test_a_number_in_a_job_file_is_resolved_by_index_or_minor_number(slurm, written, gpus):
     infos = [
-        DeviceInfo(Device(DeviceKind.GPU, uuid), "", "", "nvml", 1.0, ordinal=index, minor=minor)
-        for uuid, index, minor in (("GPU-1", "0", 1), ("GPU-2", "1", 0))
+        DeviceInfo(
+            *(Device(DeviceKind.GPU, uuid), "", "", "nvml", 1.0), ordinal=index, aliases=(file,)
+        )
+        for uuid, index, file in (("GPU-1", "0", "nvidia1"), ("GPU-2", "1", "nvidia0"))
     ]
     slurm.write(17, gpus=written)
     slurm.host.look(infos=infos)

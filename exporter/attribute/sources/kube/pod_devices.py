@@ -1,8 +1,10 @@
 """GPUs and exclusive hardware threads of pods, by the kubelet's PodResources API."""
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.attribute.sources.gpu_holdings import (
@@ -23,11 +25,22 @@ from exporter.model.runs import RunKey
 if TYPE_CHECKING:
     from exporter.attribute.sources.kube.pod_watch import PodWatch
 
-GPU_RESOURCES = ("nvidia.com/gpu", "nvidia.com/mig-*", "nvidia.com/*.shared")
-"""Resources with GPUs as devices, of NVIDIA's and GKE's device plugins. Device ids are unique only
-within a resource, so "0" of another resource is not a GPU."""
-GPU_DRIVER = "gpu.nvidia.com"
-"""NVIDIA's driver for dynamic resource allocation."""
+GPU_RESOURCES = MappingProxyType(
+    {
+        "nvidia.com/gpu": "NVIDIA",
+        "nvidia.com/mig-*": "NVIDIA",
+        "nvidia.com/*.shared": "NVIDIA",
+        "amd.com/gpu": "AMD",
+        "amd.com/*_nps*": "AMD",
+        "gpu.intel.com/i915": "Intel",
+        "gpu.intel.com/xe": "Intel",
+    }
+)
+"""Vendors by resource with GPUs as devices, of the device plugins of NVIDIA, GKE, AMD and Intel.
+Device ids are unique only within a resource, so "0" of another resource is not a GPU."""
+GPU_DRIVERS = ("gpu.nvidia.com", "gpu.amd.com", "gpu.intel.com")
+"""Drivers of GPUs for dynamic resource allocation."""
+PCI_ADDRESS = re.compile(r"[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 CLAIMED_RESOURCE = ""
 """Used as the resource of devices of dynamic resource allocation."""
 NO_POD_RESOURCES = PodResources()
@@ -81,9 +94,9 @@ class PodDevices:
     ) -> None:
         self._kubelet = kubelet
         self._watch = watch
-        self._resources = (*GPU_RESOURCES, *resources)
-        self._is_gpu: dict[str, bool] = {}
-        """By name of the resource."""
+        self._resources = {**GPU_RESOURCES, **dict.fromkeys(resources, "")}
+        self._vendors: dict[str, str | None] = {}
+        """Vendors of GPUs by resource, "" for any; None: its devices are not GPUs."""
         self._held: dict[_DeviceKey, _HeldGpu] = {}
         self.note = ""
         """A possible problem with the grants, and the remedy; "": none."""
@@ -165,9 +178,9 @@ class PodDevices:
         self, latest: PodResources, pods: Mapping[str, PodRun], names: Mapping[str, str]
     ) -> Iterator[GpuGrant]:
         replicas = Counter(
-            (resource, resolve_gpu_id(device_id, names))
+            (resource, self._gpu(resource, device_id, names))
             for resource, device_id in latest.replicas
-            if self._has_gpus(resource)
+            if self._vendor(resource) is not None
         )
         held: dict[_DeviceKey, _HeldGpu] = {}
         for uid, pod, container in self._containers(pods):
@@ -254,17 +267,14 @@ class PodDevices:
         A pod with admin access to a GPU does not hold it.
         """
         for resource, device_id in container.devices:
-            gpu = resolve_gpu_id(device_id, names) if self._has_gpus(resource) else ""
-            if gpu:
+            if gpu := self._gpu(resource, device_id, names):
                 yield resource, device_id, _HeldGpu(gpu)
         known = self._api_server_state()
         admin = known.admin_devices.get(uid, frozenset())
         for claimed in container.claimed:
             if claimed in admin:
                 continue
-            uuid = known.gpus.get(claimed, "")
-            # Drivers of other devices may use numbers, which are not NVML indices.
-            if uuid.startswith(UUID_PREFIXES) and (gpu := resolve_gpu_id(uuid, names)):
+            if gpu := _claimed_gpu(claimed, known.gpus.get(claimed, ""), names):
                 yield CLAIMED_RESOURCE, "/".join(claimed), _HeldGpu(gpu)
             elif mig := known.mig.get(claimed):
                 yield (
@@ -273,12 +283,21 @@ class PodDevices:
                     _HeldGpu(mig.gpu, 0, mig.slices, mig.slices_of),
                 )
 
-    def _has_gpus(self, resource: str) -> bool:
-        """Whether the devices of a resource are GPUs."""
-        if resource not in self._is_gpu:
-            matches = (fnmatchcase(resource, pattern) for pattern in self._resources)
-            self._is_gpu[resource] = any(matches)
-        return self._is_gpu[resource]
+    def _gpu(self, resource: str, device_id: str, names: Mapping[str, str]) -> str:
+        """The GPU or partition that is a device of a resource; "": none."""
+        vendor = self._vendor(resource)
+        return resolve_gpu_id(device_id, names, vendor) if vendor is not None else ""
+
+    def _vendor(self, resource: str) -> str | None:
+        """The vendor of the GPUs that a resource has as devices, "" for any; None: it has none."""
+        if resource not in self._vendors:
+            matches = (
+                vendor
+                for pattern, vendor in self._resources.items()
+                if fnmatchcase(resource, pattern)
+            )
+            self._vendors[resource] = next(matches, None)
+        return self._vendors[resource]
 
     def _describe_problems(self, latest: PodResources, names: Mapping[str, str]) -> str:
         known = self._api_server_state()
@@ -286,14 +305,16 @@ class PodDevices:
         others = {
             resource
             for resource, device_id in devices
-            if contains_gpu_uuid(device_id) and not self._has_gpus(resource)
+            if contains_gpu_uuid(device_id) and self._vendor(resource) is None
         }
         gpus = set(names.values())
         unresolved = {
             f"{device_id} of {resource}"
             for resource, device_id in devices
             # Before the driver has listed its GPUs, no id can be resolved.
-            if gpus and self._has_gpus(resource) and resolve_gpu_id(device_id, names) not in gpus
+            if gpus
+            and self._vendor(resource) is not None
+            and self._gpu(resource, device_id, names) not in gpus
         }
         claimed = {each for container in latest.containers for each in container.claimed}
         unnamed = sum(each in known.mig for each in claimed)
@@ -305,6 +326,20 @@ class PodDevices:
                 *_mig_without_uuid(unnamed),
             )
         )
+
+
+def _claimed_gpu(claimed: ClaimedDevice, published: str, names: Mapping[str, str]) -> str:
+    """The GPU or partition that is a device of dynamic resource allocation; "": none.
+
+    `published` is the UUID or PCI address in its resource slice. Drivers of other devices may
+    publish numbers, which are not indices of GPUs.
+    """
+    if published.startswith(UUID_PREFIXES):
+        return resolve_gpu_id(published, names)
+    # AMD's driver publishes the address of the GPU also for a partition, whose name differs.
+    if claimed.driver in GPU_DRIVERS and claimed.device in names:
+        return names[claimed.device]
+    return names.get(published, "") if PCI_ADDRESS.fullmatch(published) else ""
 
 
 def _grants(
@@ -347,8 +382,8 @@ def _unresolved(ids: Collection[str]) -> Iterator[str]:
     if ids:
         yield (
             f"device ids that name no GPU of this node: {len(ids)}, the first {min(ids)}; the pods "
-            "with these devices hold no GPU; compare with `nvidia-smi -L` in the exporter's "
-            "container"
+            "with these devices hold no GPU; compare with the GPUs in `emissions_device_info`: in "
+            "a container, all GPUs of the node must be visible"
         )
 
 
@@ -357,12 +392,13 @@ def _without_slice(claimed: Iterable[ClaimedDevice], known: ApiServerState) -> I
     unknown = [
         "/".join(each)
         for each in sorted(claimed)
-        if each.driver == GPU_DRIVER and each not in known.gpus and each not in known.mig
+        if each.driver in GPU_DRIVERS and each not in known.gpus and each not in known.mig
     ]
     if unknown and known.at_ns and not known.gpus_reason:
         yield (
-            f"no resource slice has a UUID or a MIG profile for {', '.join(unknown)}, so the pod "
-            "that claims it holds no GPU; check `kubectl get resourceslices`"
+            "no resource slice has a UUID, a PCI address or a MIG profile for "
+            f"{', '.join(unknown)}, so the pod that claims it holds no GPU; check "
+            "`kubectl get resourceslices`"
         )
 
 

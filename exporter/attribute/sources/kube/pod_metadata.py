@@ -52,7 +52,8 @@ class ApiServerState(NamedTuple):
     pods: Mapping[str, PodMetadata] = {}
     """By uid."""
     gpus: Mapping[tuple[str, str, str], str] = {}
-    """UUIDs of devices by driver, pool and name, for dynamic resource allocation."""
+    """UUIDs or PCI addresses of devices by driver, pool and name, for dynamic resource allocation.
+    """
     at_ns: int = 0
     """Time of the last response or event, CLOCK_BOOTTIME; 0: none yet."""
     why: str = "the API server has not answered yet"
@@ -72,6 +73,8 @@ JOB_LABELS = ("batch.kubernetes.io/job-name", "job-name")
 TERMINAL_PHASES = ("Succeeded", "Failed")
 NVIDIA_DRIVER = "gpu.nvidia.com"
 """NVIDIA's driver for dynamic resource allocation, whose attributes are read here."""
+PCI_ADDRESS_ATTRIBUTE = "resource.kubernetes.io/pciBusID"
+"""Standard attribute of PCI devices (k8s.io/dynamic-resource-allocation/deviceattribute)."""
 VFIO_DEVICE_TYPE = "vfio"
 MIG_PROFILE = re.compile(r"(?:\d+c\.)?([0-9]{1,3})g\.")
 """Profile of a MIG device, such as `3g.20gb` or `1c.3g.20gb`, with its number of slices."""
@@ -136,13 +139,16 @@ def claimable_gpus(
 ) -> Iterator[tuple[tuple[str, str, str], str]]:
     """UUIDs of GPUs and MIG devices in resource slices, by driver, pool and name.
 
-    The UUID is "" for a GPU passed through to a virtual machine, which this node's driver does not
-    list.
+    If its driver publishes no UUID, as those of AMD and Intel, the PCI address of a device. "" for
+    a GPU passed through to a virtual machine, which this node's driver does not list.
     """
     for key, attributes in _devices(slices):
         is_passed = _attribute(attributes, key[0], "type") == VFIO_DEVICE_TYPE
-        if uuid := _attribute(attributes, key[0], "uuid"):
-            yield key, "" if is_passed else uuid
+        published = _attribute(attributes, key[0], "uuid")
+        if not published and key[0] != NVIDIA_DRIVER:
+            published = _attribute(attributes, key[0], PCI_ADDRESS_ATTRIBUTE)
+        if published:
+            yield key, "" if is_passed else published
 
 
 def claimable_mig_devices(

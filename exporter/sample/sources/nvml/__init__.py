@@ -1,5 +1,5 @@
-"""Collector `nvml`: NVIDIA GPUs. Each GPU has its own threads, so that one may hang alone."""
+"""Collector `nvml`: NVIDIA GPUs."""
 
-from exporter.sample.sources.nvml.source import NvmlCollector, has_gpu_or_library
+from exporter.sample.sources.nvml.driver import NvmlDriver, has_gpu_or_library
 
-__all__ = ("NvmlCollector", "has_gpu_or_library")
+__all__ = ("NvmlDriver", "has_gpu_or_library")

@@ -1,251 +1,214 @@
-"""Timed calls of NVML functions, and classification of their errors."""
+"""GPUs of NVIDIA, by NVML: driver, list of GPUs and their MIG layout."""
 
-import functools
-import re
-import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from enum import Enum, auto
-from types import MappingProxyType
+import ctypes
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from exporter.model.readings import DriverCallStats
-from exporter.units import NANOSECONDS_PER_SECOND
-
-
-class ErrorClass(Enum):
-    """Class of an NVML error, by its scope and remedy."""
-
-    CAPABILITY = auto()
-    """The function is not supported or not permitted: do without."""
-    EMPTY = auto()
-    """There is no data, which is not a failure."""
-    TRANSIENT = auto()
-    """Retry in the next cycle."""
-    DEVICE = auto()
-    """This GPU is lost or needs a reset; others are not affected."""
-    LIBRARY = auto()
-    """Shut NVML down and initialize it again."""
-    PROCESS = auto()
-    """No call will succeed in this process again."""
-    NODE = auto()
-    """The driver is not available now."""
-    ENVIRONMENT = auto()
-    """The device files are not accessible, as happens to containers; permanent if on all GPUs."""
-
-
-SUCCESS = 0
-NOT_SUPPORTED = 3
-FUNCTION_NOT_FOUND = 13
-NO_DRIVER = (9, 12)
-"""The kernel module of the driver is not loaded; the library is not installed."""
-UNUSABLE = -1
-"""Not a code of NVML: the call returned an unusable answer."""
-NO_PERMISSION = 4
-NO_DATA = 21
-INSUFFICIENT_SIZE = 7
-
-ERROR_CLASSES = MappingProxyType(
-    {
-        **dict.fromkeys((NOT_SUPPORTED, NO_PERMISSION, 13, 25, 26), ErrorClass.CAPABILITY),
-        **dict.fromkeys((SUCCESS, 6), ErrorClass.EMPTY),
-        **dict.fromkeys((INSUFFICIENT_SIZE, 10, 19, NO_DATA, 27), ErrorClass.TRANSIENT),
-        **dict.fromkeys((11, 15, 16, 28), ErrorClass.DEVICE),
-        **dict.fromkeys((1, 9, 29), ErrorClass.LIBRARY),
-        18: ErrorClass.PROCESS,
-        12: ErrorClass.NODE,
-        **dict.fromkeys((17, 999), ErrorClass.ENVIRONMENT),
-    }
+from exporter.clock import Clock
+from exporter.errors import Unavailable
+from exporter.model.readings import Device, DeviceInfo, DeviceKind, DriverCallStats, Method
+from exporter.sample.sources.gpu.driver import (
+    ErrorClass,
+    GpuError,
+    GpuListing,
+    ListedGpu,
+    PartitionLayout,
 )
-"""Error classes by nvmlReturn_t code; all other codes are treated as transient."""
-
-ERROR_TEXTS = MappingProxyType(
-    {
-        1: "NVML is not initialized",
-        NOT_SUPPORTED: "not supported",
-        NO_PERMISSION: "not permitted",
-        6: "not found",
-        INSUFFICIENT_SIZE: "the list grew while it was read",
-        9: "the NVIDIA driver is not loaded",
-        10: "timeout",
-        11: "interrupt problem of the GPU",
-        12: "libnvidia-ml.so.1 not found: install the driver, or mount it into the container",
-        FUNCTION_NOT_FOUND: "the driver does not have this function",
-        15: "the GPU has fallen off the bus or is lost",
-        16: "the GPU needs a reset",
-        17: "the operating system denies access to the device",
-        18: "the driver was replaced while this process was running",
-        28: "no such GPU",
-        999: "unknown error",
-    }
+from exporter.sample.sources.gpu.identity import (
+    UNKNOWN_MODEL,
+    WHOLE_MODULE_SUFFIX,
+    plausible_limit_watts,
+    power_cap_watts,
 )
+from exporter.sample.sources.gpu.pci import PciMatch, pci_gpus
+from exporter.sample.sources.nvml.calls import (
+    LIBRARY,
+    MAX_REFUSALS,
+    UNUSABLE,
+    NvmlCalls,
+    NvmlError,
+    decode_text,
+    nvml_errors,
+)
+from exporter.sample.sources.nvml.processes import MigInstance, MigLayout
+from exporter.sample.sources.nvml.reader import MILLI, NvmlHandle, NvmlReader, is_superchip
 
-
-def classify_error(code: int) -> ErrorClass:
-    """Return the class of an error; unknown codes are transient."""
-    return ERROR_CLASSES.get(code, ErrorClass.TRANSIENT)
-
-
-LIBRARY = "libnvidia-ml.so.1"
-PAIR_MARK = 0xF8
-PAIR = re.compile(rb"\xf8[\x80-\xbf]{4}|[\x20-\x7e]")
-PAIRS = re.compile(rb"(?:%b)+(?:\xf8[\x80-\xbf]{0,3})?" % PAIR.pattern)
-"""The last pair may be cut off by a full buffer."""
-
-
-class NvmlError(Exception):
-    """A failed NVML call; `code` is its nvmlReturn_t."""
-
-    def __init__(self, call: str, code: int, meaning: str = "") -> None:
-        meaning = meaning or f"{ERROR_TEXTS.get(code, 'error')} (NVML error {code})"
-        super().__init__(f"{call}: {meaning}")
-        self.code = code
-        self.error_class: ErrorClass = classify_error(code)
-
-    def of(self, what: str) -> "NvmlError":
-        """Return the same error with a prefix that names the object."""
-        return NvmlError(what, self.code, str(self))
-
-
-@contextmanager
-def nvml_errors(call: str) -> Iterator[None]:
-    """Convert any exception into NvmlError, so that it affects only the GPU that caused it."""
-    try:
-        yield
-    except NvmlError:
-        raise
-    except Exception as error:
-        code = getattr(error, "value", None)  # attribute of pynvml.NVMLError
-        if isinstance(code, int):
-            raise NvmlError(call, code) from None
-        raise NvmlError(call, UNUSABLE, f"unusable answer: {error!r}") from error
-
-
-def decode_text(raw: str | bytes) -> str:
-    """Decode a string of the driver, whose encoding may vary."""
-    if isinstance(raw, str):
-        return raw
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        return _from_pairs(raw) or raw.decode(errors="backslashreplace")
-
-
-def _from_pairs(raw: bytes) -> str:
-    """Decode a string of the WSL library; return "" for any other string.
-
-    The library treats pairs of UTF-16 units as one character, encoded in the original UTF-8 form
-    for values of 26 bits: 0xF8 and 4 bytes of 6 bits each (pynvml #53, NVIDIA/cuda-python #2118,
-    #2128).
-    """
-    if not PAIRS.fullmatch(raw):
-        return ""
-    values = (
-        functools.reduce(lambda value, byte: value << 6 | byte & 0x3F, pair[1:], 0)
-        if pair[0] == PAIR_MARK
-        else pair[0]
-        for pair in PAIR.findall(raw)
-    )
-    units = b"".join(value.to_bytes(4, "little") for value in values)
-    return units.decode("utf-16-le", errors="replace").replace("\0", "")
+NVIDIA_GPUS = PciMatch("0x10de", ("0x03",), ("nvidia",))
+MAX_GPUS = 256
+MAX_MIG_DEVICES = 64
+"""Upper bounds of GPUs per machine and MIG instances per GPU, in case the driver miscounts."""
+VOLTA = 5
+"""Architecture number of the first GPUs with an energy counter."""
+MIG_ENABLED = 1
 
 
 class NvmlDriver:
-    """NVML functions for one thread, with call statistics. `nvml` is the binding, pynvml."""
+    """NVML; see GpuDriver. Raises Unavailable if there is neither a GPU nor the library."""
 
-    def __init__(self, nvml: Any) -> None:
-        self.nvml = nvml
-        self._costs: dict[str, DriverCallStats] = {}
+    name = "nvml"
+    vendor = "NVIDIA"
+    pci = NVIDIA_GPUS
+    wakes_gpus = True
+    users_period_seconds = 5.0
+    """The list of processes may hold the lock of the driver for milliseconds."""
 
-    def call(self, name: str, *arguments: Any) -> Any:
-        """Call a function of the binding. Strings are returned as bytes. Raises only NvmlError.
+    def __init__(self, sysfs: str, clock: Clock) -> None:
+        if not has_gpu_or_library(sysfs):
+            raise Unavailable("no NVIDIA GPU found")
+        import pynvml  # 20 ms that only machines with GPUs need
 
-        The binding decodes strings as UTF-8 in a wrapper around each function, and fails on other
-        encodings, so the wrapped function is called.
+        self._nvml = pynvml
+        self._clock = clock
+        self._calls = NvmlCalls(pynvml)
+
+    def open(self) -> None:
+        """Initialize NVML. Raises NvmlError."""
+        self._calls.call("nvmlInit")
+
+    def list_gpus(self) -> GpuListing:
+        """Return all GPUs that respond, and the errors of those that do not.
+
+        Raises NvmlError if no GPU responds and an error concerns the driver itself.
         """
-        began = time.perf_counter()
-        try:
-            function = getattr(self.nvml, name, None)
-            if function is None:  # the binding is older than the function
-                raise NvmlError(name, FUNCTION_NOT_FOUND)
-            with nvml_errors(name):
-                return getattr(function, "__wrapped__", function)(*arguments)
-        finally:
-            before = self._costs.get(name, DriverCallStats(0, 0.0))
-            elapsed = time.perf_counter() - began
-            self._costs[name] = DriverCallStats(before.calls + 1, before.seconds + elapsed)
+        listed, failures = list[ListedGpu](), list[GpuError]()
+        for index in range(min(self._calls.call("nvmlDeviceGetCount"), MAX_GPUS)):
+            try:
+                with nvml_errors("description"):
+                    handle = self._calls.call("nvmlDeviceGetHandleByIndex", index)
+                    listed.append(_listed(self._calls, handle, index))
+            except NvmlError as failure:
+                failures.append(failure.of(f"GPU {index}"))
+        fatal = [
+            each
+            for each in failures
+            if each.error_class in (ErrorClass.LIBRARY, ErrorClass.PROCESS)
+        ]
+        if fatal and not listed:
+            raise fatal[0]
+        return GpuListing(listed, failures)
+
+    def reader(self, info: DeviceInfo) -> NvmlReader:
+        """Return the reader of a GPU."""
+        return NvmlReader(self._nvml, self._clock, info)
+
+    def close(self) -> None:
+        """Shut NVML down. Raises NvmlError."""
+        self._calls.call("nvmlShutdown")
 
     def call_stats(self) -> Mapping[str, DriverCallStats]:
-        """Return the number and duration of calls so far, by function."""
-        return dict(self._costs)
+        """Return its own calls."""
+        return self._calls.call_stats()
 
 
-def total_call_stats(drivers: Iterable[NvmlDriver]) -> dict[str, DriverCallStats]:
-    """Return the sum of the call statistics of several threads."""
-    total: dict[str, DriverCallStats] = {}
-    for driver in drivers:
-        for name, cost in driver.call_stats().items():
-            before = total.get(name, DriverCallStats(0, 0.0))
-            total[name] = DriverCallStats(before.calls + cost.calls, before.seconds + cost.seconds)
-    return total
+def has_gpu_or_library(sysfs: str) -> bool:
+    """Whether there is an NVIDIA GPU on the bus, or the NVML library."""
+    return _can_load() or bool(pci_gpus(sysfs, NVIDIA_GPUS))
 
 
-MAX_REFUSALS = 3
-"""Consecutive refusals after which a capability is considered absent.
-
-A GPU that is queried too fast, or is being reset, refuses too.
-"""
-IGNORED_ERRORS = (ErrorClass.EMPTY, ErrorClass.TRANSIENT, ErrorClass.ENVIRONMENT)
-"""Classes of errors of an optional call that do not affect other calls."""
-RETRY_NS = 3600 * NANOSECONDS_PER_SECOND
-"""Time after which an absent capability is tried again."""
+def _can_load() -> bool:
+    try:
+        ctypes.CDLL(LIBRARY)
+    except OSError:
+        return False
+    return True
 
 
-class Capabilities:
-    """Tracks which functions and fields a GPU supports, by counting refusals."""
+def _listed(calls: NvmlCalls, handle: Any, index: int) -> ListedGpu:
+    uuid = decode_text(calls.call("nvmlDeviceGetUUID", handle))
+    if not uuid:
+        raise NvmlError("nvmlDeviceGetUUID", UNUSABLE, "the UUID is empty")
+    name = _optional(calls, "nvmlDeviceGetName", handle)
+    model = decode_text(name) if name else UNKNOWN_MODEL
+    is_module = is_superchip(model)
+    limit_mw = _optional(calls, "nvmlDeviceGetEnforcedPowerLimit", handle)
+    limit_watts = plausible_limit_watts(limit_mw / MILLI if limit_mw is not None else None)
+    bus = _optional(calls, "nvmlDeviceGetPciInfo", handle)
+    has_counter = _has_counter(calls, handle)
+    minor = _optional(calls, "nvmlDeviceGetMinorNumber", handle)
+    files = (f"nvidia{minor}",) if minor is not None else ()
+    info = DeviceInfo(
+        device=Device(DeviceKind.GPU, uuid),
+        model=model + WHOLE_MODULE_SUFFIX * is_module,
+        vendor=NvmlDriver.vendor,
+        source=NvmlDriver.name,
+        power_cap_watts=power_cap_watts(limit_watts),
+        method=Method.COUNTER if has_counter else Method.INTEGRATED,
+        power_limit_watts=limit_watts,
+        ordinal=str(index),
+        pci_bus_id=decode_text(bus.busId) if bus is not None else "",
+        aliases=files,
+    )
+    mig = _mig_layout(calls, handle, uuid, files)
+    partitions = tuple(instance.partition() for instance in mig.instances)
+    layout = PartitionLayout(mig.slices, partitions)
+    return ListedGpu(NvmlHandle(handle, mig), info, layout, is_module)
 
-    def __init__(self) -> None:
-        self._refusals: dict[object, int] = {}
-        self._since_ns: dict[object, int] = {}
 
-    def has(self, what: object, now_ns: int) -> bool:
-        """Whether `what` is supported, or is to be tried again."""
-        if self._refusals.get(what, 0) < MAX_REFUSALS:
-            return True
-        if now_ns - self._since_ns[what] < RETRY_NS:
-            return False
-        self.works(what)
-        return True
-
-    def refused(self, what: object, now_ns: int) -> None:
-        """Count a refusal of `what`."""
-        self._since_ns[what] = now_ns
-        self._refusals[what] = self._refusals.get(what, 0) + 1
-
-    def works(self, what: object) -> None:
-        """Reset the refusals of `what` after a success."""
-        self._refusals.pop(what, None)
-
-    def forget(self) -> None:
-        """Reset all refusals, after the driver or the GPU was reinitialized."""
-        self._refusals.clear()
-
-    @contextmanager
-    def optional(self, what: object, now_ns: int) -> Iterator[bool]:
-        """Context of an optional call: yields whether to try it, and ignores harmless failures.
-
-        Missing capabilities and unusable answers are ignored. Raises NvmlError for failures of the
-        GPU, the driver or the process.
-        """
-        is_supported = self.has(what, now_ns)
+def _has_counter(calls: NvmlCalls, handle: Any) -> bool:
+    """Whether a GPU has an energy counter; those before Volta and most virtual GPUs have none."""
+    architecture = _optional(calls, "nvmlDeviceGetArchitecture", handle)
+    if architecture is not None and architecture < VOLTA:
+        return False
+    for _ in range(MAX_REFUSALS):
         try:
-            with nvml_errors(str(what)):
-                yield is_supported
+            calls.call("nvmlDeviceGetTotalEnergyConsumption", handle)
         except NvmlError as failure:
-            if failure.error_class is ErrorClass.CAPABILITY:
-                self.refused(what, now_ns)
-            elif failure.error_class not in IGNORED_ERRORS:
-                raise
-        else:
-            if is_supported:
-                self.works(what)
+            if failure.is_refusal:
+                continue
+        return True
+    return False
+
+
+def _mig_layout(calls: NvmlCalls, handle: Any, gpu: str, files: tuple[str, ...]) -> MigLayout:
+    """Return the MIG layout of `gpu`, a UUID, with the device files `files`."""
+    mode = _optional(calls, "nvmlDeviceGetMigMode", handle)
+    if mode is None or mode[0] != MIG_ENABLED:
+        return MigLayout()
+    most = _optional(calls, "nvmlDeviceGetMaxMigDeviceCount", handle) or 0
+    most = most if most <= MAX_MIG_DEVICES else 0
+    slots = range(most)
+    found = [instance for index in slots for instance in _instance(calls, handle, index, most)]
+    multiprocessors: dict[int, int] = {}
+    for gi, _, _, _, own in found:
+        multiprocessors[gi] = multiprocessors.get(gi, 0) + own
+    instances = tuple(
+        MigInstance(
+            *(uuid, gi, ci, slices * own / multiprocessors[gi]),
+            # The first is part of the ids of drivers before R470; GKE's plugin uses the other.
+            (f"{gpu}/{gi}/{ci}", *(f"{file}/gi{gi}" for file in files)),
+        )
+        for gi, ci, uuid, slices, own in found
+    )
+    return MigLayout(max(most, 1), instances)
+
+
+def _instance(
+    calls: NvmlCalls, handle: Any, index: int, most: int
+) -> Iterator[tuple[int, int, str, int, int]]:
+    """Yield the MIG device in a slot: GPU and compute instance id, UUID, slices, multiprocessors.
+
+    The number of slices is limited to the range from 1 to `most`.
+    """
+    try:
+        mig = calls.call("nvmlDeviceGetMigDeviceHandleByIndex", handle, index)
+        attributes = calls.call("nvmlDeviceGetAttributes", mig)
+        yield (
+            calls.call("nvmlDeviceGetGpuInstanceId", mig),
+            calls.call("nvmlDeviceGetComputeInstanceId", mig),
+            decode_text(calls.call("nvmlDeviceGetUUID", mig)),
+            max(1, min(attributes.gpuInstanceSliceCount, most)),
+            max(1, attributes.multiprocessorCount),
+        )
+    except NvmlError as failure:  # most slots are empty
+        if failure.error_class in (ErrorClass.LIBRARY, ErrorClass.DEVICE, ErrorClass.PROCESS):
+            raise
+
+
+def _optional(calls: NvmlCalls, name: str, handle: Any) -> Any:
+    """Call a function; return None if the GPU does not support it or has no value."""
+    try:
+        return calls.call(name, handle)
+    except NvmlError as failure:
+        if failure.is_refusal or failure.error_class in (ErrorClass.EMPTY, ErrorClass.TRANSIENT):
+            return None
+        raise

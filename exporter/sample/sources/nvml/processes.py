@@ -5,12 +5,12 @@ from typing import Any, NamedTuple
 
 from exporter.clock import Clock
 from exporter.model.readings import Device, GpuActivity, GpuProcess, Partition
-from exporter.sample.sources.nvml.driver import (
+from exporter.sample.sources.gpu.driver import ErrorClass
+from exporter.sample.sources.nvml.calls import (
     INSUFFICIENT_SIZE,
     NOT_SUPPORTED,
     Capabilities,
-    ErrorClass,
-    NvmlDriver,
+    NvmlCalls,
     NvmlError,
     nvml_errors,
 )
@@ -68,8 +68,8 @@ def mean_activity_by_pid(samples: Iterable[Any]) -> dict[int, float]:
 class ProcessActivity:
     """Mean activity of each process between two polls."""
 
-    def __init__(self, driver: NvmlDriver, clock: Clock, can: Capabilities) -> None:
-        self._driver = driver
+    def __init__(self, calls: NvmlCalls, clock: Clock, can: Capabilities) -> None:
+        self._calls = calls
         self._clock = clock
         self._can = can
         self._seen_us = 0
@@ -87,7 +87,7 @@ class ProcessActivity:
         with self._can.optional(PROCESS_UTILIZATION, now_ns) as is_supported:
             if not is_supported:
                 return {}, 0.0
-            samples = retry_list(lambda: self._driver.call(PROCESS_UTILIZATION, handle, since_us))
+            samples = retry_list(lambda: self._calls.call(PROCESS_UTILIZATION, handle, since_us))
             until_us = self._wall_us()
             # Drivers may return exited processes with arbitrary values.
             valid = [
@@ -108,8 +108,8 @@ class ProcessActivity:
 class InstanceActivity:
     """Mean activity of each MIG GPU instance between two polls; requires Hopper or later."""
 
-    def __init__(self, driver: NvmlDriver, can: Capabilities) -> None:
-        self._driver = driver
+    def __init__(self, calls: NvmlCalls, can: Capabilities) -> None:
+        self._calls = calls
         self._can = can
         self._samples: dict[int, Any] = {}
         """Samples of the driver from the last poll, by GPU instance id."""
@@ -129,12 +129,12 @@ class InstanceActivity:
         with self._can.optional(GPM, now_ns) as is_supported:
             if not is_supported:
                 return None
-            if not self._driver.call("nvmlGpmQueryDeviceSupport", handle).isSupportedDevice:
+            if not self._calls.call("nvmlGpmQueryDeviceSupport", handle).isSupportedDevice:
                 raise NvmlError("nvmlGpmQueryDeviceSupport", NOT_SUPPORTED)
-            sample = self._driver.call("nvmlGpmSampleAlloc")
+            sample = self._calls.call("nvmlGpmSampleAlloc")
             before = self._samples.pop(number, None)
             try:
-                self._driver.call("nvmlGpmMigSampleGet", handle, number, sample)
+                self._calls.call("nvmlGpmMigSampleGet", handle, number, sample)
                 self._samples[number] = sample
                 return None if before is None else self._between(before, sample)
             finally:
@@ -145,19 +145,19 @@ class InstanceActivity:
         return None
 
     def _between(self, before: Any, sample: Any) -> float | None:
-        wanted = self._driver.nvml.c_nvmlGpmMetricsGet_t()
-        wanted.version = self._driver.nvml.NVML_GPM_METRICS_GET_VERSION
+        wanted = self._calls.nvml.c_nvmlGpmMetricsGet_t()
+        wanted.version = self._calls.nvml.NVML_GPM_METRICS_GET_VERSION
         wanted.numMetrics = 1
         wanted.sample1, wanted.sample2 = before, sample
         wanted.metrics[0].metricId = SM_UTILIZATION
-        metric = self._driver.call("nvmlGpmMetricsGet", wanted).metrics[0]
+        metric = self._calls.call("nvmlGpmMetricsGet", wanted).metrics[0]
         if metric.nvmlReturn:
             raise NvmlError("nvmlGpmMetricsGet", metric.nvmlReturn)
         return ratio_from_percent(metric.value)
 
     def _free(self, sample: Any) -> None:
         with self._can.optional("nvmlGpmSampleFree", 0):
-            self._driver.call("nvmlGpmSampleFree", sample)
+            self._calls.call("nvmlGpmSampleFree", sample)
 
 
 PROCESSES = "nvmlDeviceGetComputeRunningProcesses_v3"
@@ -173,11 +173,12 @@ class MigInstance(NamedTuple):
     compute_instance: int
     slices: float
     """Its share of the slices of the GPU instance."""
+    aliases: tuple[str, ...] = ()
 
-    @property
-    def numbers(self) -> tuple[int, int]:
-        """Ids of the GPU instance and of the compute instance within."""
-        return self.gpu_instance, self.compute_instance
+    def partition(self, active: float | None = None) -> Partition:
+        """Return it as a partition with this activity; None: not known."""
+        instances = self.gpu_instance, self.compute_instance
+        return Partition(self.uuid, self.slices, active, instances, self.aliases)
 
 
 class MigLayout(NamedTuple):
@@ -198,13 +199,13 @@ class ListedProcess(NamedTuple):
 class GpuProcessReader:
     """Reads the processes of one GPU and their activity."""
 
-    def __init__(self, driver: NvmlDriver, clock: Clock, device: Device) -> None:
-        self.driver = driver
+    def __init__(self, calls: NvmlCalls, clock: Clock, device: Device) -> None:
+        self._calls = calls
         self._clock = clock
         self._device = device
         self._can = Capabilities()
-        self._processes = ProcessActivity(driver, clock, self._can)
-        self._instances = InstanceActivity(driver, self._can)
+        self._processes = ProcessActivity(calls, clock, self._can)
+        self._instances = InstanceActivity(calls, self._can)
 
     def read(self, handle: Any, layout: MigLayout) -> GpuActivity:
         """Return the current processes, and their activity since the last poll.
@@ -246,11 +247,11 @@ class GpuProcessReader:
             raise NvmlError(PROCESSES, NOT_SUPPORTED)
         try:
             with nvml_errors(PROCESSES):
-                processes = _read(retry_list(lambda: self.driver.call(PROCESSES, handle)))
+                processes = _read(retry_list(lambda: self._calls.call(PROCESSES, handle)))
         except NvmlError as failure:
             if failure.error_class is ErrorClass.EMPTY:
                 return ()
-            if failure.error_class is ErrorClass.CAPABILITY:
+            if failure.is_refusal:
                 self._can.refused(PROCESSES, now_ns)
             raise
         self._can.works(PROCESSES)
@@ -260,20 +261,19 @@ class GpuProcessReader:
         """Return the clients of an MPS server, if the driver lists them."""
         with self._can.optional(MPS_CLIENTS, now_ns) as is_supported:
             if is_supported:
-                return _read(retry_list(lambda: self.driver.call(MPS_CLIENTS, handle)))
+                return _read(retry_list(lambda: self._calls.call(MPS_CLIENTS, handle)))
         return ()
 
     def _partitions(self, handle: Any, layout: MigLayout, now_ns: int) -> Iterator[Partition]:
         numbers = {instance.gpu_instance for instance in layout.instances}
         actives = self._instances.collect(handle, numbers, now_ns)
         for instance in layout.instances:
-            active = actives[instance.gpu_instance]
-            yield Partition(instance.uuid, instance.slices, active, instance.numbers)
+            yield instance.partition(actives[instance.gpu_instance])
 
     def _utilization(self, handle: Any, now_ns: int) -> float | None:
         with self._can.optional(DEVICE_UTILIZATION, now_ns) as is_supported:
             if is_supported:
-                return ratio_from_percent(self.driver.call(DEVICE_UTILIZATION, handle).gpu)
+                return ratio_from_percent(self._calls.call(DEVICE_UTILIZATION, handle).gpu)
         return None
 
 

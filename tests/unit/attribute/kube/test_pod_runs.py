@@ -31,10 +31,24 @@ ONE, TWO, THREE = (f"{n * 8}-{n * 4}-{n * 4}-{n * 4}-{n * 12}" for n in "123")
 GPU = Device(DeviceKind.GPU, "GPU-1")
 OTHER_GPU = Device(DeviceKind.GPU, "GPU-2")
 INFOS = (
-    DeviceInfo(GPU, "H200", "NVIDIA", "nvml", 700.0, ordinal="0", minor=1),
-    DeviceInfo(OTHER_GPU, "H200", "NVIDIA", "nvml", 700.0, ordinal="1", minor=0),
+    DeviceInfo(GPU, "H200", "NVIDIA", "nvml", 700.0, ordinal="0", aliases=("nvidia1",)),
+    DeviceInfo(OTHER_GPU, "H200", "NVIDIA", "nvml", 700.0, ordinal="1", aliases=("nvidia0",)),
 )
 """The first GPU on the PCI bus has the second device file."""
+AMD_GPU, INTEL_GPU = (Device(DeviceKind.GPU, name) for name in ("amd-1", "intel-1"))
+MIXED = (
+    *INFOS,
+    DeviceInfo(
+        *(AMD_GPU, "MI300X", "AMD", "amdgpu", 1500.0),
+        ordinal="0",
+        aliases=("0000:03:00.0", "card1", "gpu-1-128"),
+    ),
+    DeviceInfo(
+        *(INTEL_GPU, "Max 1550", "Intel", "intel_gpu", 1200.0),
+        ordinal="0",
+        aliases=("0000:4d:00.0", "card2", "0000-4d-00-0-0x0bda"),
+    ),
+)
 NVIDIA, RDMA = "nvidia.com/gpu", "rdma/hca_shared_devices_a"
 
 
@@ -122,8 +136,8 @@ class Node:
         ]
         self.watch.latest = self.watch.latest._replace(gpus=keyed[0], mig=keyed[1])
 
-    def look(self, occupancies=None):
-        return self.host.look(occupancies, INFOS)
+    def look(self, occupancies=None, infos=INFOS):
+        return self.host.look(occupancies, infos)
 
     def held(self):
         return sorted(
@@ -1146,7 +1160,10 @@ def test_a_pod_continues_after_a_restart_with_its_usage_meanwhile(node):
 
 
 HALF = ClaimedMigDevice("GPU-1", 3, 7)
-MIG = (Partition("MIG-1", 3, None, (4, 0)), Partition("MIG-2", 3, None, (5, 0)))
+MIG = (
+    Partition("MIG-1", 3, aliases=("GPU-1/4/0", "nvidia1/gi4")),
+    Partition("MIG-2", 3, aliases=("GPU-1/5/0", "nvidia1/gi5")),
+)
 
 
 class TestDevices:
@@ -1204,7 +1221,10 @@ class TestDevices:
     def test_a_gpu_instance_of_several_compute_instances_is_the_first_of_them(self, node):
         node.pod(ONE, "a")
         node.give(("a", ["nvidia1/gi5"]))
-        parts = (Partition("MIG-2", 1, None, (5, 0)), Partition("MIG-3", 1, None, (5, 1)))
+        parts = tuple(
+            Partition(f"MIG-{2 + number}", 1, aliases=(f"GPU-1/5/{number}", "nvidia1/gi5"))
+            for number in range(2)
+        )
         node.look({GPU: GpuActivity(GPU, 1, (), parts, 7)})
         assert node.held() == [("GPU-1", "MIG-2", ONE, 1, 1)]
 
@@ -1294,6 +1314,55 @@ class TestDevices:
         node.look()
         assert node.held() == [("GPU-1", "", ONE, 1, 4)]
 
+    @pytest.mark.parametrize(
+        ("resource", "device_id", "gpu"),
+        [
+            (NVIDIA, "0", "GPU-1"),
+            ("amd.com/gpu", "0000:03:00.0", "amd-1"),
+            ("amd.com/gpu", "0000:03:00.0-slice-1", "amd-1"),
+            ("amd.com/spx_nps1", "0000:03:00.0", "amd-1"),
+            ("gpu.intel.com/i915", "card2-0", "intel-1"),
+            ("gpu.intel.com/xe", "card2-1", "intel-1"),
+        ],
+    )
+    def test_gpus_of_every_vendor_are_held_on_one_node(self, node, resource, device_id, gpu):
+        node.pod(ONE, "a")
+        node.give(("a", [(resource, device_id)]))
+        node.look(infos=MIXED)
+        assert [holding[0] for holding in node.held()] == [gpu]
+
+    @pytest.mark.parametrize(
+        "resource", ["gpu.intel.com/i915_monitoring", "gpu.intel.com/millicores", "amd.com/gpu_vf"]
+    )
+    def test_a_resource_that_does_not_allocate_gpus_is_none(self, node, resource):
+        node.pod(ONE, "a")
+        node.give(("a", [(resource, "card2-0"), (resource, "0000:03:00.0")]))
+        node.look(infos=MIXED)
+        assert node.held() == []
+
+    @pytest.mark.parametrize(
+        ("driver", "device", "published", "held"),
+        [
+            ("gpu.amd.com", "gpu-1-128", "0000:03:00.0", ("amd-1", "")),
+            ("gpu.amd.com", "gpu-2-129", "0000:03:00.0", ("amd-1", "amd-1/1")),
+            ("gpu.amd.com", "gpu-0-cpx-nps4", "0000:03:00.0", ("amd-1", "")),
+            ("gpu.intel.com", "0000-4d-00-0-0x56c0", "0000:4d:00.0", ("intel-1", "")),
+            ("gpu.intel.com", "0000-4d-00-0-0x56c0", "0", None),
+            ("gpu.intel.com", "0000-4d-00-0-0x0bda", "", ("intel-1", "")),
+            ("net.example.com", "eth0", "0000:05:00.0", None),
+            ("net.example.com", "gpu-1-128", "", None),
+        ],
+    )
+    def test_a_claimed_gpu_is_found_by_its_address(self, node, driver, device, published, held):
+        node.pod(ONE, "a")
+        claimed = ClaimedDevice(driver, "n", device)
+        container = ContainerResources("ml", "a", "main", (), (), (claimed,))
+        node.kubelet.latest = PodResources((container,), (), 1, "")
+        node.watch.latest = node.watch.latest._replace(gpus={claimed: published})
+        part = Partition("amd-1/1", 1, aliases=("gpu-2-129",))
+        node.look({AMD_GPU: GpuActivity(AMD_GPU, 1, (), (part,), 8)}, infos=MIXED)
+        assert [holding[:2] for holding in node.held()] == ([held] if held else [])
+
     def test_other_resources_are_gpus_where_they_are_named(self, node):
         node.options = {"gpu_resources": ("volcano.sh/vgpu-*", "example.com/a100")}
         node.host.begin()
@@ -1356,7 +1425,7 @@ class TestDevices:
     def test_a_claimed_mig_device_without_a_uuid_is_the_instance_of_its_size(self, node):
         node.pod(ONE, "a")
         node.claim(("a", "gpu-1-mig-3g40gb-9-4"), mig={"gpu-1-mig-3g40gb-9-4": HALF})
-        parts = (Partition("MIG-1", 4, None, (1, 0)), Partition("MIG-2", 3, None, (2, 0)))
+        parts = (Partition("MIG-1", 4), Partition("MIG-2", 3))
         node.look({GPU: GpuActivity(GPU, 1, (), parts, 7)})
         assert node.held() == [("GPU-1", "MIG-2", ONE, 1, 1)]
         ok, why = node.state("kubelet")
@@ -1389,10 +1458,8 @@ class TestDevices:
         node.claim(("a", "gpu-0"), gpus={"gpu-7": "GPU-1"})
         node.look()
         assert node.held() == []
-        assert (
-            "no resource slice has a UUID or a MIG profile for gpu.nvidia.com/n/gpu-0"
-            in (node.state("kubelet")[1])
-        )
+        why = node.state("kubelet")[1]
+        assert "has a UUID, a PCI address or a MIG profile for gpu.nvidia.com/n/gpu-0" in why
 
     def test_a_claimed_gpu_that_is_passed_through_is_held_by_nobody_and_said_by_nobody(self, node):
         node.pod(ONE, "a")

@@ -433,6 +433,23 @@ def test_mig_devices_that_exist_only_while_claimed_are_known_by_gpu_and_size(
     }
 
 
+@pytest.mark.parametrize(("kind", "known_as"), [("amdgpu", "0000:03:00.0"), ("vfio", "")])
+def test_a_gpu_whose_driver_publishes_no_uuid_is_known_by_its_address(
+    api, watching, kind, known_as
+):
+    """As AMD's driver describes it: docs/driver-attributes.md of ROCm/k8s-gpu-dra-driver."""
+    attributes = {
+        "type": {"string": kind},
+        "productName": {"string": "AMD_Instinct_MI300X_OAM"},
+        "resource.kubernetes.io/pciBusID": {"string": "0000:03:00.0"},
+    }
+    offered = slice_of("v1", {"name": "gpu-1-128", "attributes": attributes})
+    offered["spec"]["driver"] = "gpu.amd.com"
+    api.slices = {"v1": [offered]}
+    known = watching.until(lambda known: known.gpus)
+    assert known.gpus == {("gpu.amd.com", "node-1", "gpu-1-128"): known_as}
+
+
 def test_a_mig_device_that_is_there_for_good_is_known_by_its_uuid(api, watching):
     api.slices = {"v1": [slice_of("v1", mig(0, "3g.71gb", 9, 4, uuid="MIG-1"))]}
     known = watching.until(lambda known: known.gpus)

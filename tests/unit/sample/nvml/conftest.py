@@ -9,7 +9,9 @@ import pytest
 
 from exporter.clock import SystemClock
 from exporter.model.readings import Observation, Reading
-from exporter.sample.sources.nvml import NvmlCollector, source
+from exporter.sample.sources.gpu import collector
+from exporter.sample.sources.gpu.collector import GpuCollector
+from exporter.sample.sources.nvml import NvmlDriver
 from exporter.worker import wait_until
 from tests.nvml.fake import FakeNvml, attach
 
@@ -37,6 +39,11 @@ def host(*gpus: dict[str, Any], **more: Any) -> dict[str, Any]:
     return {"period_seconds": 600, "devices": list(gpus), **more}
 
 
+def make_collector(sysfs: Path, clock: Any) -> GpuCollector:
+    driver = NvmlDriver(str(sysfs), clock)
+    return GpuCollector(driver, str(sysfs), clock, "boot", LOOK_SECONDS)
+
+
 @pytest.fixture(scope="session")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if shutil.which("cc") is None:
@@ -50,7 +57,7 @@ class Bench:
     def __init__(self, directory: Path, described: dict[str, Any], clock: Any) -> None:
         self.fake = FakeNvml(directory / "fake", described)
         self.sysfs = directory / "sys"
-        self.nvml = NvmlCollector(str(self.sysfs), clock, "boot", LOOK_SECONDS)
+        self.nvml = make_collector(self.sysfs, clock)
 
     def read(self) -> Observation:
         return self.nvml.read()
@@ -80,8 +87,8 @@ class Bench:
 @pytest.fixture
 def impatient(bench: object, monkeypatch: pytest.MonkeyPatch) -> None:
     """Use short timeouts for a driver that hangs."""
-    monkeypatch.setattr(source, "READ_TIMEOUT_SECONDS", SHORT)
-    monkeypatch.setattr(source, "FIRST_READ_TIMEOUT_SECONDS", SHORT)
+    monkeypatch.setattr(collector, "READ_TIMEOUT_SECONDS", SHORT)
+    monkeypatch.setattr(collector, "FIRST_READ_TIMEOUT_SECONDS", SHORT)
 
 
 @pytest.fixture
@@ -94,8 +101,8 @@ def bench(
     the test is `impatient`.
     """
     attach(library, tmp_path / "fake", monkeypatch)
-    monkeypatch.setattr(source, "READ_TIMEOUT_SECONDS", SOON)
-    monkeypatch.setattr(source, "FIRST_READ_TIMEOUT_SECONDS", SOON)
+    monkeypatch.setattr(collector, "READ_TIMEOUT_SECONDS", SOON)
+    monkeypatch.setattr(collector, "FIRST_READ_TIMEOUT_SECONDS", SOON)
     made: list[Bench] = []
 
     def make(*gpus: dict[str, Any], clock: Any = None, **more: Any) -> Bench:

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from exporter.sample.sources.nvml.driver import NOT_SUPPORTED
+from exporter.sample.sources.nvml.calls import NOT_SUPPORTED
 from exporter.sample.sources.nvml.processes import mean_activity_by_pid
 from exporter.worker import wait_until
 from tests.fakes import FakeClock

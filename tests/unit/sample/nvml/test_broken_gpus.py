@@ -9,9 +9,9 @@ import pytest
 from exporter.errors import RestartRequired
 from exporter.model.readings import Device, DeviceInfo, DeviceKind, Method
 from exporter.sample.energy_counters import EnergyCounters
-from exporter.sample.sources.nvml.driver import decode_text
-from exporter.sample.sources.nvml.inventory import UNKNOWN_MODEL, ListedGpu, with_unique_ids
-from exporter.sample.sources.nvml.processes import MigLayout
+from exporter.sample.sources.gpu.driver import ListedGpu
+from exporter.sample.sources.gpu.identity import UNKNOWN_MODEL, with_unique_ids
+from exporter.sample.sources.nvml.calls import decode_text
 from exporter.worker import deadline, wait_until
 from tests.fakes import FakeClock
 from tests.unit.sample.nvml.conftest import SOON, gpu
@@ -322,7 +322,7 @@ def test_a_counter_that_begins_after_power_was_integrated_books_nothing_twice(be
 
 def found(uuid, bus, handle):
     info = DeviceInfo(Device(DeviceKind.GPU, uuid), "", "", "nvml", 700.0, pci_bus_id=bus)
-    return ListedGpu(handle, info, MigLayout())
+    return ListedGpu(handle, info)
 
 
 def names(cards):

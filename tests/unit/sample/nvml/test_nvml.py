@@ -10,14 +10,14 @@ from exporter.clock import SystemClock
 from exporter.errors import RestartRequired
 from exporter.model.readings import CounterEvent, Device, DeviceKind, Method
 from exporter.sample.energy_counters import EnergyCounters
-from exporter.sample.sources.nvml.driver import (
+from exporter.sample.sources.gpu.collector import STOP_SECONDS
+from exporter.sample.sources.gpu.driver import ErrorClass
+from exporter.sample.sources.nvml.calls import (
     NOT_SUPPORTED,
     RETRY_NS,
     Capabilities,
-    ErrorClass,
     classify_error,
 )
-from exporter.sample.sources.nvml.source import STOP_SECONDS
 from exporter.units import NANOSECONDS_PER_SECOND
 from exporter.worker import wait_until
 from tests.fakes import FakeClock
@@ -84,10 +84,10 @@ def test_index_minor_number_and_address_are_distinct(bench):
         gpu(2, pci_bus_id="00000000:41:00.0", nvml={"minor": -1}),
     ]
     infos = (three := bench(*cards)).until(three.is_healthy).infos
-    assert [(info.ordinal, info.minor, info.pci_bus_id[9:11]) for info in infos] == [
-        ("0", 1, "C1"),
-        ("1", 0, "01"),
-        ("2", None, "41"),
+    assert [(info.ordinal, info.aliases, info.pci_bus_id[9:11]) for info in infos] == [
+        ("0", ("nvidia1",), "C1"),
+        ("1", ("nvidia0",), "01"),
+        ("2", (), "41"),
     ]
 
 
@@ -116,7 +116,7 @@ def test_errors_of_calls_affect_no_other_gpu_and_do_not_last(bench, caplog, code
     if code in (3, 4, 13, 25, 26):  # believed for an hour, unless the driver is begun anew
         two.nvml._supervisor._must_reinitialize = True
         for card in two.nvml._supervisor.cards:
-            card._meter._can = Capabilities()
+            card.reader._energy._can = Capabilities()
     two.until(two.is_healthy)
     assert not [record for record in caplog.records if record.exc_info]
 
@@ -142,8 +142,8 @@ def test_every_error_of_a_call_is_recovered_from(bench, caplog, call):
             assert wait_until(is_quiet, SOON)
         two.fake.heal()
         for card in two.nvml._supervisor.cards:
-            card._meter._can = Capabilities()
-            card._process_reader._can = Capabilities()
+            card.reader._energy._can = Capabilities()
+            card.reader._processes._can = Capabilities()
         two.until(is_well)
     assert not [record for record in caplog.records if record.exc_info]
 
@@ -428,7 +428,7 @@ def test_a_changed_layout_is_seen(bench):
 
 def test_the_counter_of_a_superchip_covers_its_processor(bench):
     one = bench(gpu(0, model="NVIDIA GH200 480GB"))
-    assert one.nvml.covers_cpu()
+    assert one.nvml.covers_host()
     assert "whole module" in one.read().infos[0].model
 
 
@@ -445,7 +445,7 @@ def test_the_driver_is_released_and_initialized_again(bench):
 
 @pytest.mark.usefixtures("impatient")
 def test_a_gpu_that_blocks_the_release_is_named(bench, caplog, monkeypatch):
-    monkeypatch.setattr("exporter.sample.sources.nvml.source.RELEASE_WAIT_SECONDS", 0.05)
+    monkeypatch.setattr("exporter.sample.sources.gpu.supervisor.RELEASE_WAIT_SECONDS", 0.05)
     two = bench()
     two.until(two.is_healthy)
     two.fake.fault(FIELDS, gpu=1, delay_ms=-1)

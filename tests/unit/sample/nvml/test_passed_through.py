@@ -14,10 +14,11 @@ import pytest
 from exporter.cli import main as command
 from exporter.model.readings import Method
 from exporter.sample.energy_counters import EnergyCounters
-from exporter.sample.sources.nvml import NvmlCollector, source
-from exporter.sample.sources.nvml.inventory import pci_gpus
+from exporter.sample.sources.gpu import collector
+from exporter.sample.sources.gpu.pci import pci_gpus
+from exporter.sample.sources.nvml.driver import NVIDIA_GPUS
 from tests.fakes import FakeClock
-from tests.unit.sample.nvml.conftest import SOON, gpu
+from tests.unit.sample.nvml.conftest import SOON, gpu, make_collector
 
 NO_COUNTER = {"counter": False, "nvml": {"architecture": 4, "power_average": False}}
 PASSED = "passed through to a virtual machine"
@@ -42,11 +43,11 @@ def place(sysfs, number, driver, status="active", **more):
 @pytest.fixture
 def alone(tmp_path, monkeypatch):
     """A collector on a host without the library."""
-    monkeypatch.setattr(source, "FIRST_READ_TIMEOUT_SECONDS", SOON)
+    monkeypatch.setattr(collector, "FIRST_READ_TIMEOUT_SECONDS", SOON)
     made = []
 
     def make():
-        made.append(NvmlCollector(str(tmp_path), FakeClock(), "boot", 0.02))
+        made.append(make_collector(tmp_path, FakeClock()))
         return made[0]
 
     try:
@@ -167,18 +168,18 @@ def test_virtual_functions_are_not_gpus(tmp_path):
     place(tmp_path, 1, "nvidia")
     place(tmp_path, 2, "vfio-pci").joinpath("physfn").symlink_to("../0000:01:00.0")
     place(tmp_path, 3, "nvidia").joinpath("physfn").symlink_to("../0000:01:00.0")
-    assert [card.address for card in pci_gpus(str(tmp_path))] == ["0000:01:00.0"]
+    assert [card.address for card in pci_gpus(str(tmp_path), NVIDIA_GPUS)] == ["0000:01:00.0"]
 
 
 def test_a_virtual_function_in_a_guest_is_a_gpu(tmp_path):
     place(tmp_path, 1, "nvidia")
-    assert [card.driver for card in pci_gpus(str(tmp_path))] == ["nvidia"]
+    assert [card.driver for card in pci_gpus(str(tmp_path), NVIDIA_GPUS)] == ["nvidia"]
 
 
 def test_other_device_classes_are_not_gpus(tmp_path):
     place(tmp_path, 1, "snd_hda_intel", **{"class": "0x040300"})
     place(tmp_path, 2, "amdgpu", vendor="0x1002")
-    assert not pci_gpus(str(tmp_path))
+    assert not pci_gpus(str(tmp_path), NVIDIA_GPUS)
 
 
 def test_no_power_is_integrated_over_a_suspend(bench):

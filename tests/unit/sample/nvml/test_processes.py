@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from exporter.model.readings import Device, DeviceKind
-from exporter.sample.sources.nvml.driver import NvmlError
+from exporter.sample.sources.nvml.calls import NvmlError
 from exporter.sample.sources.nvml.processes import GpuProcessReader, MigLayout
 from tests.fakes import FakeClock
 

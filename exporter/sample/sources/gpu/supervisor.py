@@ -1,36 +1,19 @@
-"""The collector `nvml`: energy, power and processes of NVIDIA GPUs."""
+"""The list of GPUs of one driver, and the lifecycle of the driver."""
 
-import ctypes
 import logging
-from collections import Counter
-from collections.abc import Mapping
-from typing import Any
 
-from exporter import units
 from exporter.backoff import Backoff
 from exporter.clock import Clock
-from exporter.errors import RestartRequired, Unavailable
-from exporter.model.readings import DriverCallStats, Observation
-from exporter.sample.sources.nvml.driver import (
-    LIBRARY,
-    NO_DRIVER,
-    NO_PERMISSION,
+from exporter.sample.sources.gpu.driver import (
     ErrorClass,
-    NvmlDriver,
-    NvmlError,
-    total_call_stats,
+    GpuDriver,
+    GpuError,
+    GpuListing,
+    gpu_errors,
 )
-from exporter.sample.sources.nvml.gpu import ASLEEP, BENIGN_ERRORS, PASSED_THROUGH, Gpu
-from exporter.sample.sources.nvml.inventory import (
-    NAME,
-    ListedGpu,
-    PciGpu,
-    is_superchip,
-    list_gpus,
-    pci_address,
-    pci_gpus,
-    with_unique_ids,
-)
+from exporter.sample.sources.gpu.gpu import ASLEEP, PASSED_THROUGH, Gpu
+from exporter.sample.sources.gpu.identity import duplicate_id_notes, with_unique_ids
+from exporter.sample.sources.gpu.pci import PciGpu, pci_address, pci_gpus
 from exporter.units import NANOSECONDS_PER_SECOND
 from exporter.worker import Worker, deadline, wait_until
 
@@ -50,16 +33,16 @@ NOT_ON_BUS = "the GPU is no longer on the bus"
 RELEASED = "the driver is temporarily released on SIGUSR1"
 
 
-class NvmlSupervisor:
+class GpuSupervisor:
     """Maintains the list of GPUs and the lifecycle of the driver.
 
     GPUs that were seen once stay in `cards`, also while they are lost.
     """
 
     def __init__(
-        self, nvml: Any, clock: Clock, sysfs: str, epoch: str, look_seconds: float
+        self, driver: GpuDriver, clock: Clock, sysfs: str, boot_id: str, look_seconds: float
     ) -> None:
-        self.driver = NvmlDriver(nvml)
+        self.driver = driver
         self.cards: tuple[Gpu, ...] = ()
         self.why = "the driver has not answered yet"
         """Why the driver is not available or a GPU cannot be described; "": no error."""
@@ -71,7 +54,7 @@ class NvmlSupervisor:
         """GPUs that have reported a mismatch; a single one may be defective."""
         self._clock = clock
         self._sysfs = sysfs
-        self._epoch = epoch
+        self._boot_id = boot_id
         self.has_answered_once = False
         """Whether the driver has responded once, successfully or not."""
         self._is_open = False
@@ -94,7 +77,7 @@ class NvmlSupervisor:
         """Start the worker, without waiting for the driver."""
         self._worker.start()
 
-    def report_failure(self, card: Gpu, failure: NvmlError) -> None:
+    def report_failure(self, card: Gpu, failure: GpuError) -> None:
         """Handle an error from the thread of a GPU."""
         if failure.error_class is ErrorClass.PROCESS:
             self._mismatched.add(card)
@@ -139,7 +122,7 @@ class NvmlSupervisor:
             self._release(RELEASED, RELEASE_WAIT_SECONDS)
         elif now_ns >= self._retry_ns:
             self._released_until_ns = 0
-            self._discover(now_ns, pci_gpus(self._sysfs))
+            self._discover(now_ns, pci_gpus(self._sysfs, self.driver.pci))
 
     def _discover(self, now_ns: int, on_bus: list[PciGpu]) -> None:
         """List the GPUs, unless all are passed through, or listing would wake a suspended one."""
@@ -149,7 +132,9 @@ class NvmlSupervisor:
         if passed and len(passed) == len(on_bus):
             self._release(PASSED_THROUGH, RELEASE_WAIT_SECONDS, is_failure=False)
             self.notes = notes
-        elif self._would_wake([card for card in on_bus if not card.is_foreign]):
+        elif self.driver.wakes_gpus and self._would_wake(
+            [card for card in on_bus if not card.is_foreign]
+        ):
             self.why, self.notes = "", notes if self.cards else (*notes, ASLEEP)
         else:
             self._list(now_ns, [card for card in on_bus if card.is_foreign])
@@ -168,22 +153,23 @@ class NvmlSupervisor:
             self._must_reinitialize = False
             self._reinitialize_ns = self._clock.boottime_ns() + self._wait_ns()
         try:
-            if not self._is_open:
-                self.driver.call("nvmlInit")
-                self._is_open = True
-            listed, failures = list_gpus(self.driver)
-        except NvmlError as failure:
+            with gpu_errors("list of GPUs"):
+                if not self._is_open:
+                    self.driver.open()
+                    self._is_open = True
+                listing = self.driver.list_gpus()
+        except GpuError as failure:
             self._fail(failure, foreign)
             return
         self._retry_ns = 0
-        if any(failure.error_class is ErrorClass.LIBRARY for failure in failures):
+        if any(failure.error_class is ErrorClass.LIBRARY for failure in listing.failures):
             self._must_reinitialize = True
             self._requested_ns = now_ns
         if not self._must_reinitialize and now_ns - self._requested_ns >= BACKOFF_RESET_NS:
             self._backoff.reset()
-        self._update(listed, failures)
+        self._update(listing)
 
-    def _fail(self, failure: NvmlError, foreign: list[PciGpu]) -> None:
+    def _fail(self, failure: GpuError, foreign: list[PciGpu]) -> None:
         """Mark all GPUs as lost because of `failure`, and retry with exponential backoff."""
         if failure.error_class is ErrorClass.PROCESS:
             self.library_mismatch = str(failure)
@@ -192,7 +178,7 @@ class NvmlSupervisor:
         other = [
             f"GPU {card.address} has the driver {card.driver}"
             for card in foreign
-            if failure.code in NO_DRIVER and not card.is_passed_through
+            if failure.is_driver_missing and not card.is_passed_through
         ]
         retry = f"retry in {self._backoff.seconds:.0f} s"
         self.why = "; ".join((str(failure), *other, retry))
@@ -204,31 +190,35 @@ class NvmlSupervisor:
         """Return the next delay, twice the previous one within the limits of the backoff."""
         return round(self._backoff.fail() * NANOSECONDS_PER_SECOND)
 
-    def _update(self, listed: list[ListedGpu], failures: list[NvmlError]) -> None:
+    def _update(self, listing: GpuListing) -> None:
         known = {card.info.device: card for card in self.cards}
-        unique = with_unique_ids(listed, [card.info for card in self.cards])
-        for handle, info, layout in unique:
-            card = known.pop(info.device, None)
+        unique = with_unique_ids(listing.gpus, [card.info for card in self.cards])
+        for listed in unique:
+            card = known.pop(listed.info.device, None)
             if card is None:
                 card = Gpu(
-                    info,
-                    self.driver.nvml,
+                    listed,
+                    self.driver,
                     self._clock,
-                    self._epoch,
+                    self._boot_id,
                     self._sysfs,
                     self.report_failure,
                 )
                 self.cards = (*self.cards, card)
-            # A lost GPU is available again when the driver lists its UUID.
-            card.mark_found(handle, info, layout)
+            # A lost GPU is available again when the driver lists its id.
+            card.mark_found(listed)
         # In a container the driver counts all GPUs, but may permit access to some of them only.
-        denied = [each for each in failures if each.code == NO_PERMISSION and listed]
+        failures = listing.failures
+        denied = [
+            each for each in failures if each.error_class is ErrorClass.DENIED and listing.gpus
+        ]
         broken = [str(each) for each in failures if each not in denied]
         self.why = "; ".join(broken[:MAX_REPORTED_ERRORS])
         self.notes = (
             *self._passed_through.values(),
             *map(str, denied),
-            *_duplicate_uuid_notes(listed, unique),
+            *listing.notes,
+            *duplicate_id_notes(listing.gpus, unique),
         )
         failure = failures[0] if failures else None
         for card in known.values():
@@ -238,9 +228,9 @@ class NvmlSupervisor:
                 card.mark_lost(str(failure or NOT_ON_BUS), failure)
 
     def _release(self, why: str, wait_seconds: float, *, is_failure: bool = True) -> None:
-        """Mark all GPUs as lost, and shut NVML down once no thread is inside a call.
+        """Mark all GPUs as lost, and close the driver once no thread is inside a call.
 
-        If a call does not return within `wait_seconds`, log the GPU and leave NVML initialized.
+        If a call does not return within `wait_seconds`, log the GPU and leave the driver open.
         """
         self.why = why if is_failure else ""
         for card in self.cards:
@@ -251,154 +241,18 @@ class NvmlSupervisor:
         busy = [card for card in self.cards if card.is_busy()]
         if busy:
             names = ", ".join(f"GPU {card.info.ordinal} ({card.info.device.id})" for card in busy)
-            log.warning("NVIDIA driver not released: a GPU does not respond", extra={"gpus": names})
+            self._log("%s driver not released: a GPU does not respond", gpus=names)
             return
         for card in self.cards:
-            card.release_samples()
+            card.reader.release()
         try:
-            self.driver.call("nvmlShutdown")
-        except NvmlError as failure:
-            log.warning("NVIDIA driver not released", extra={"error": str(failure)})
+            self.driver.close()
+        except GpuError as failure:
+            self._log("%s driver not released", error=str(failure))
             return
         self._is_open = False
         if why == RELEASED:
-            log.warning("NVIDIA driver released; GPUs can be reset")
+            self._log("%s driver released; GPUs can be reset")
 
-
-def _duplicate_uuid_notes(listed: list[ListedGpu], unique: list[ListedGpu]) -> list[str]:
-    """Return notes on GPUs that report the same UUID."""
-    notes = []
-    for uuid, count in Counter(each.info.device.id for each in listed).items():
-        if count > 1:
-            ids = [each.info.device.id for each in unique]
-            others = sorted(each for each in ids if each.startswith(f"{uuid}@"))
-            how = f"distinguished as {', '.join(others)}" if others else "read as one GPU"
-            notes.append(f"{count} GPUs report the UUID {uuid}: {how}")
-    return notes
-
-
-DISCOVERY_SECONDS = 10.0
-"""Interval at which the GPUs are listed if nothing has failed."""
-READ_TIMEOUT_SECONDS = 0.1
-"""Time that a tick waits for all GPUs together."""
-FIRST_READ_TIMEOUT_SECONDS = 2.0
-"""Time to wait for the first response of the driver, so that the first page includes the GPUs."""
-UNRECOVERABLE_NS = 60 * units.NANOSECONDS_PER_SECOND
-STOP_SECONDS = 1.0
-UNRECOVERABLE = (
-    "{why}, on all GPUs for a minute. In a container this means that the device files are gone, "
-    "often after `systemctl daemon-reload` on the node: restart the container, and pass the "
-    "devices by CDI or by name"
-)
-LIBRARY_MISMATCH = (
-    "{why}; the loaded library no longer matches the driver, so this process must be restarted"
-)
-
-
-class NvmlCollector:
-    """Reads all NVIDIA GPUs of the machine, with a short timeout.
-
-    Raises Unavailable if there is neither a GPU nor the library. A driver that is installed later,
-    for example by an operator, is found at runtime. `boot_id` is that of the running kernel.
-    """
-
-    name = NAME
-
-    def __init__(
-        self, sysfs: str, clock: Clock, boot_id: str, look_seconds: float = DISCOVERY_SECONDS
-    ) -> None:
-        if not has_gpu_or_library(sysfs):
-            raise Unavailable("no NVIDIA GPU found")
-        import pynvml  # 20 ms that only machines with GPUs need
-
-        self._clock = clock
-        self._supervisor = NvmlSupervisor(pynvml, clock, sysfs, boot_id, look_seconds)
-        self._is_started = False
-        self._recoverable_ns = clock.boottime_ns()
-        """The last time at which the state was recoverable within this process."""
-
-    def read(self) -> Observation:
-        """Read all GPUs. Raises RestartRequired if the driver was replaced during this process."""
-        self._start()
-        self._supervisor.wake_if_due()
-        began_ns = self._clock.monotonic_ns()
-        known = self._supervisor.cards
-        for card in known:
-            card.start_reading()
-        until = deadline(READ_TIMEOUT_SECONDS)
-        described = [card.reading(until) for card in known]
-        readings = tuple(reading for _, reading in described)
-        activities = tuple(each for card in known if (each := card.activity()) is not None)
-        if self._supervisor.library_mismatch:
-            raise RestartRequired(LIBRARY_MISMATCH.format(why=self._supervisor.library_mismatch))
-        reasons = [reading.why for reading in readings if reading.why]
-        failure = next((reason for reason in reasons if reason not in BENIGN_ERRORS), "")
-        benign = [
-            f"GPU {pci_address(card.info.pci_bus_id)} is {reading.why}"
-            for card, reading in zip(known, readings, strict=True)
-            if reading.why in BENIGN_ERRORS
-        ]
-        return Observation(
-            source=self.name,
-            at_ns=self._clock.boottime_ns(),
-            infos=tuple(info for info, _ in described),
-            readings=readings,
-            cost_seconds=units.seconds(self._clock.monotonic_ns() - began_ns),
-            error=self._supervisor.why or failure,
-            gpu_activity=activities,
-            calls=self._calls(),
-            unrecoverable=self._unrecoverable(),
-            note="; ".join(dict.fromkeys((*self._supervisor.notes, *benign))),
-        )
-
-    def covers_cpu(self) -> bool:
-        """Whether the counter of a GPU includes the energy of the processor and its memory."""
-        self._start()
-        return any(is_superchip(card.info.model) for card in self._supervisor.cards)
-
-    def release_for(self, seconds: float) -> None:
-        """Release the driver for `seconds`; a log message reports success or the blocking GPU."""
-        self._supervisor.release_for(seconds)
-
-    def release(self) -> None:
-        """Release the driver permanently; a thread that hangs in it is abandoned."""
-        if self._is_started:
-            self._supervisor.stop(STOP_SECONDS)
-
-    def _start(self) -> None:
-        if self._is_started:
-            return
-        self._is_started = True
-        self._supervisor.start()
-        wait_until(lambda: self._supervisor.has_answered_once, FIRST_READ_TIMEOUT_SECONDS)
-
-    def _calls(self) -> Mapping[str, DriverCallStats]:
-        drivers = [driver for card in self._supervisor.cards for driver in card.drivers]
-        return total_call_stats([self._supervisor.driver, *drivers])
-
-    def _unrecoverable(self) -> str:
-        """Return the error that requires a restart, once all GPUs have had it for a minute."""
-        known = self._supervisor.cards
-        failures = [card.failure for card in known if card.failure is not None]
-        permanent = [each for each in failures if each.error_class is ErrorClass.ENVIRONMENT]
-        now_ns = self._clock.boottime_ns()
-        if not known or len(permanent) < len(known):
-            self._recoverable_ns = now_ns
-        return (
-            UNRECOVERABLE.format(why=permanent[0])
-            if now_ns - self._recoverable_ns >= UNRECOVERABLE_NS
-            else ""
-        )
-
-
-def has_gpu_or_library(sysfs: str) -> bool:
-    """Whether there is an NVIDIA GPU on the bus, or the NVML library."""
-    return _can_load() or bool(pci_gpus(sysfs))
-
-
-def _can_load() -> bool:
-    try:
-        ctypes.CDLL(LIBRARY)
-    except OSError:
-        return False
-    return True
+    def _log(self, event: str, **fields: str) -> None:
+        log.warning(event, self.driver.vendor, extra=fields)
