@@ -15,7 +15,9 @@ from exporter.model.workload import CollectorState
 from exporter.privileges import READ_ANY_FILE, read_capabilities
 from exporter.sample.counter_fallback import CollectorWithFallback, StuckCounterFallback
 from exporter.sample.power_model import CpuInfo, cpu_power_model, dram_power_model, read_cpuinfo
+from exporter.sample.power_sensors import PowerSensorCollector
 from exporter.sample.powercap import has_zones
+from exporter.sample.sources import hsmp, xgene
 from exporter.sample.sources.cpu_estimate import CpuEstimateCollector, read_busy_us
 from exporter.sample.sources.dram_estimate import DramEstimateCollector
 from exporter.sample.sources.gpu.collector import GpuCollector
@@ -30,6 +32,7 @@ NO_BOOT_ID = (
     "{procfs}/sys/kernel/random/boot_id cannot be read, so energy used while the daemon is stopped "
     "is not recovered; mount all of procfs and set --path.procfs to the mount point"
 )
+PROCESSOR_POWER = "cpu energy is integrated from the power of the processors"
 MODULE_COUNTERS = (
     "cpu and dram energy are included in that of the GPUs: their counters cover the whole module"
 )
@@ -113,6 +116,13 @@ def _open_rapl(host: SourceContext) -> OpenedSource:
     return OpenedSource(rapl, {info.device.kind for info in rapl.infos}, notes)
 
 
+def _open_processor_power(
+    open_sensors: Callable[[str, Clock, str, CpuInfo], PowerSensorCollector], host: SourceContext
+) -> OpenedSource:
+    sensors = open_sensors(host.sysfs, host.clock, host.boot_id, host.cpu)
+    return OpenedSource(sensors, {DeviceKind.CPU}, (f"{sensors.name}: {PROCESSOR_POWER}",))
+
+
 def _open_cpu_estimate(host: SourceContext) -> OpenedSource:
     watts = cpu_power_model(
         host.cpu, host.cpu_idle_watts_per_thread, host.cpu_full_watts_per_thread
@@ -144,6 +154,18 @@ SOURCES = (
         is_present=lambda host: not host.cpu.guest or has_zones(host.sysfs),
         absent_note="this virtual machine has no energy counters",
         may_be_stuck=True,
+    ),
+    EnergySource(
+        hsmp.NAME,
+        partial(_open_processor_power, hsmp.open_hsmp),
+        is_present=lambda host: hsmp.has_sensors(host.sysfs),
+        replaces=DeviceKind.CPU,
+    ),
+    EnergySource(
+        xgene.NAME,
+        partial(_open_processor_power, xgene.open_xgene),
+        is_present=lambda host: xgene.has_sensors(host.sysfs),
+        replaces=DeviceKind.CPU,
     ),
     EnergySource(CpuEstimateCollector.name, _open_cpu_estimate, replaces=DeviceKind.CPU),
     EnergySource(DramEstimateCollector.name, _open_dram_estimate, replaces=DeviceKind.DRAM),

@@ -1,5 +1,6 @@
 """Which collectors are opened."""
 
+import errno
 import os
 
 import pytest
@@ -17,6 +18,7 @@ from exporter.sample.registry import (
 from exporter.sample.sources.dram_estimate import DramEstimateCollector
 from tests.feeder import Package, PowercapTree
 from tests.unit.sample.conftest import BOOT_ID, CPUINFO
+from tests.unit.sample.sysfs import SysfsTree
 
 
 @pytest.fixture
@@ -176,3 +178,50 @@ def test_replacement_is_not_opened_beside_a_counter(opened, monkeypatch):
     meter = EnergySource("meter", build, replaces=DeviceKind.CPU)
     monkeypatch.setattr(registry, "SOURCES", (*registry.SOURCES[:2], meter, *registry.SOURCES[2:]))
     assert names(opened(Package(100, 20))) == ["rapl"]
+
+
+@pytest.fixture
+def hsmp(tmp_path):
+    """The tree of `opened` has an EPYC socket with an HSMP sensor too."""
+    sysfs = SysfsTree(str(tmp_path / "sys"))
+    sysfs.hsmp_socket("ID00", 3, 200_000_000)
+    return sysfs
+
+
+@pytest.mark.usefixtures("hsmp")
+def test_hsmp_is_used_where_rapl_is_absent(opened):
+    result = opened()
+    assert names(result) == ["hsmp", "dram_estimate"]
+    assert [(state.name, state.ok) for state in result.states] == [("rapl", False)]
+    assert "hsmp: cpu energy is integrated" in notes(result)
+
+
+@pytest.mark.usefixtures("hsmp")
+@pytest.mark.parametrize(
+    ("enabled", "expected"), [({}, ["rapl"]), ({"rapl": False}, ["hsmp", "dram_estimate"])]
+)
+def test_hsmp_is_used_where_rapl_is_disabled_but_not_beside_it(opened, enabled, expected):
+    assert names(opened(Package(100, 20), enabled=enabled)) == expected
+
+
+@pytest.mark.usefixtures("hsmp")
+def test_hsmp_is_used_where_rapl_is_unreadable(opened, monkeypatch):
+    real = os.open
+
+    def refuse(path, flags, *arguments, **named):
+        if str(path).endswith("/energy_uj") and flags & os.O_ACCMODE == os.O_RDONLY:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return real(path, flags, *arguments, **named)
+
+    monkeypatch.setattr(os, "open", refuse)
+    result = opened(Package(100, 20))
+    assert names(result) == ["hsmp", "dram_estimate"]
+    assert "CVE-2020-8694" in notes(result)
+
+
+def test_hsmp_that_cannot_be_read_leaves_the_estimate(opened, hsmp):
+    hsmp.hsmp_socket("ID00", 3, 0, device=1)
+    hsmp.write("devices/platform/AMDI0097:00/hwmon/hwmon3", {"power1_input": 0})
+    result = opened()
+    assert names(result) == ["cpu_estimate", "dram_estimate"]
+    assert "reports 0 uW" in notes(result)
