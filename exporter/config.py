@@ -75,6 +75,27 @@ class SampleConfig:
         "average.",
         least=0,
     )
+    node_query_url: str = setting(
+        "",
+        "URL",
+        "Prometheus server with the power of this node, measured by a power distribution unit, a "
+        "smart plug or a management controller, for example `http://prometheus:9090`.",
+    )
+    node_query: str = setting(
+        "",
+        "PromQL",
+        "Query whose result is the power of this node in watts, in one series. `$node` is replaced "
+        "by the name of the node.",
+    )
+    node_query_token_file: str = setting(
+        "",
+        "path",
+        "File with a bearer token for the server. Defaults to no token.",
+        place="file",
+    )
+    node_query_seconds: float = setting(
+        15, "seconds", "Time between two queries.", least=1, most=120
+    )
     replay: str = setting(
         "",
         "path",

@@ -31,6 +31,7 @@ from exporter.model.runs import RUN_LABELS, ProgressMark, RunInfo, RunKey
 from exporter.model.snapshot import DaemonHealth, IntensityState, Snapshot
 from exporter.model.workload import CollectorState, WorkloadSample
 from exporter.sample.energy_counters import EnergyCounters
+from exporter.sample.node_meter import NodeMeter
 from exporter.units import NANOSECONDS_PER_SECOND
 
 log = logging.getLogger(__name__)
@@ -78,6 +79,7 @@ class Pipeline:
         node: str,
         clock: Clock,
         device_collectors: Sequence[DeviceCollector],
+        node_meter: NodeMeter | None,
         unopened_states: Sequence[CollectorState],
         notes: tuple[str, ...],
         energy_counters: EnergyCounters,
@@ -100,6 +102,7 @@ class Pipeline:
         self._node = node
         self._clock = clock
         self._device_collectors = device_collectors
+        self._node_meter = node_meter
         self._unopened_states = unopened_states
         self._notes = notes
         self._energy_counters = energy_counters
@@ -196,6 +199,7 @@ class Pipeline:
             owner_of=self._books.owner_of(),
             members=self._workload_collector.members(),
             leaving=self._books.leaving(),
+            node_state=None if self._node_meter is None else self._node_meter.state(),
             notes=self._notes,
         )
         self._publish(snapshot)
@@ -291,6 +295,8 @@ class Pipeline:
             self._log_note(observation)
             is_ok, reason = not observation.error, observation.error or observation.note
             states.append(CollectorState(collector.name, is_ok, observation.cost_seconds, reason))
+        if self._node_meter is not None:
+            states.append(self._node_meter.read())
         self._driver_calls, self._unrecoverable = driver_calls, unrecoverable
         return intervals, states
 

@@ -41,7 +41,9 @@ from exporter.model.runs import ProgressMark, RunKey
 from exporter.model.workload import CollectorState
 from exporter.pipeline import Pipeline, WorkloadCollector
 from exporter.sample.energy_counters import EnergyCounters
+from exporter.sample.node_meter import NodeMeter
 from exporter.sample.registry import OpenedCollectors, open_collectors, recorded_host_name
+from exporter.sample.sources.node_query import NodeQuery
 from exporter.systemd import SystemdNotifier
 from exporter.units import NANOSECONDS_PER_SECOND
 from exporter.worker import Worker
@@ -97,9 +99,11 @@ class Wiring:
         boot_id = read_boot_id(config.sample.procfs, clock)
         recovered = recover(self.ledger, journal, boot_id, clock.wall())
         restored = recovered.restored
-        opened = self._open_collectors(boot_id)
+        opened = self._open_collectors(boot_id, node)
         for collector in opened.device_collectors:
             held.callback(collector.release)
+        if opened.node_collector is not None:
+            held.callback(opened.node_collector.release)
         intensity = open_intensity_provider(
             **dataclasses.asdict(config.convert),
             clock=clock,
@@ -134,6 +138,7 @@ class Wiring:
             node=node,
             clock=clock,
             device_collectors=opened.device_collectors,
+            node_meter=None if opened.node_collector is None else NodeMeter(opened.node_collector),
             unopened_states=opened.states,
             notes=notes,
             energy_counters=EnergyCounters(restored.counter_states),
@@ -170,7 +175,7 @@ class Wiring:
             self.notifier.heartbeat_interval_ns,
         )
 
-    def _open_collectors(self, boot_id: str) -> OpenedCollectors:
+    def _open_collectors(self, boot_id: str, node: str) -> OpenedCollectors:
         sample = self._config.sample
         return open_collectors(
             sysfs=sample.sysfs,
@@ -182,6 +187,13 @@ class Wiring:
             cpu_idle_watts_per_thread=sample.cpu_idle_watts_per_thread,
             cpu_full_watts_per_thread=sample.cpu_full_watts_per_thread,
             dram_watts_per_gb=sample.dram_watts_per_gb,
+            node=node,
+            node_query=NodeQuery(
+                sample.node_query_url,
+                sample.node_query,
+                sample.node_query_token_file,
+                sample.node_query_seconds,
+            ),
         )
 
     def _workload_collector(

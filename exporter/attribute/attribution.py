@@ -175,6 +175,8 @@ class Attribution:
                 return self._split_cpu(interval, pending.workload)
             case DeviceKind.DRAM:
                 return split_dram(interval.energy_uj, pending.workload, restart=interval.restart)
+            case DeviceKind.NODE:
+                raise ValueError(interval.device)
 
     def _split_cpu(self, interval: Interval, sample: WorkloadSample) -> list[EnergyShare]:
         duration_ns = interval.t1_ns - interval.t0_ns

@@ -196,6 +196,16 @@ DEVICE_FAMILIES = (
     ),
 )
 
+NODE_FAMILIES = (
+    _counter(
+        "node_energy_joules_total",
+        ("method", "source"),
+        samples.node_energy,
+        "Energy of the whole node in joules since this exporter started, by measurement method and "
+        "collector of its meter; it includes the energy of the devices, so never add the two.",
+    ),
+)
+
 RUN_FAMILIES = (
     _gauge(
         "run_member_info",
@@ -509,7 +519,15 @@ def metric_families(exported_labels: tuple[str, ...] = ()) -> tuple[MetricFamily
             "are no longer exported; the series is never removed.",
         ),
     )
-    return (*DEVICE_FAMILIES, info, *RUN_FAMILIES, *owners, *GRID_FAMILIES, *DAEMON_FAMILIES)
+    return (
+        *DEVICE_FAMILIES,
+        *NODE_FAMILIES,
+        info,
+        *RUN_FAMILIES,
+        *owners,
+        *GRID_FAMILIES,
+        *DAEMON_FAMILIES,
+    )
 
 
 def _label_names(exported_labels: tuple[str, ...]) -> list[str]:

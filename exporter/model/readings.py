@@ -14,6 +14,12 @@ class DeviceKind(StrEnum):
     GPU = "gpu"
     CPU = "cpu"
     DRAM = "dram"
+    NODE = "node"
+    """The whole machine. Its meter includes the other devices, so it is never added to them."""
+
+
+PART_KINDS = (DeviceKind.GPU, DeviceKind.CPU, DeviceKind.DRAM)
+"""Kinds of devices whose energy is attributed to runs."""
 
 
 class Method(StrEnum):

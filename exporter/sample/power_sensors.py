@@ -1,144 +1,119 @@
-"""Power sensors that the kernel shows as files, in microwatts, as in hwmon; read in a thread."""
+"""Power sensors that the kernel shows as files, as in hwmon."""
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from glob import glob
 
 from exporter import units
 from exporter.clock import Clock
-from exporter.errors import Unavailable
 from exporter.model.readings import (
     Device,
     DeviceInfo,
     DeviceKind,
     Method,
-    Observation,
     Reading,
 )
 from exporter.sample.kernel_files import ReusedFile, read_text
 from exporter.sample.power_model import CpuInfo
 from exporter.sample.powercap import FALLBACK_CAP_WATTS
-from exporter.worker import OnDemandWorker, deadline
+from exporter.sample.threaded_collector import ThreadedCollector, Values
 
-FIRST_READ_TIMEOUT_SECONDS = 2.0
-"""Time to wait for the first values at startup."""
 READ_TIMEOUT_SECONDS = 0.1
 """Time that a tick waits for all sensors of a collector together."""
-STOP_SECONDS = 1.0
 LIMITS_REFRESH_NS = 30 * units.NANOSECONDS_PER_SECOND
 """Interval at which the power limits are read again; they may be changed at runtime."""
 MAX_BYTES = 32
-LATE = "the driver has not answered for {seconds:.1f} s"
-ZERO = "{path}: the sensor reports {microwatts} uW, which is not the power of a running device"
+ZERO = "{path}: the sensor reports {value}, which a running device cannot have"
 
 
 @dataclass(eq=False, slots=True)
 class PowerSensor:
-    """The power sensors of one device."""
+    """The sensors of the power of one device."""
 
     info: DeviceInfo
     """Its method must be `integrated`."""
     paths: tuple[str, ...]
-    """Files with a power in microwatts; the power of the device is their sum."""
+    """Files whose values give the power in microwatts."""
     limit_path: str = ""
     """File with the power limit in microwatts; "": there is none."""
+    combine: Callable[[Iterable[int]], int] = sum
+    """Computes the power of the values."""
 
 
-class PowerSensorCollector:
+class PowerSensors:
     """Reads the power of devices that have no energy counter.
 
-    A read of such a file is a call of the firmware, which may take long or hang: a thread reads,
-    and a tick waits READ_TIMEOUT_SECONDS at most. Values that arrive later are used by the next
-    tick, with the time at which they were read. `boot_id` is that of the running kernel. Raises
-    Unavailable if no sensor can be read.
+    `epoch` is that of all readings: it must differ from that of a counter of the same devices,
+    which integrated power must not continue.
     """
 
-    def __init__(
-        self, name: str, sensors: Sequence[PowerSensor], clock: Clock, boot_id: str
-    ) -> None:
-        self.name = name
-        self._clock = clock
-        # Integrated power must not continue a counter that another collector read.
-        self._epoch = f"{boot_id}/{name}"
+    def __init__(self, sensors: Sequence[PowerSensor], clock: Clock, epoch: str) -> None:
         self._files = [(sensor, [ReusedFile(path) for path in sensor.paths]) for sensor in sensors]
+        self._clock = clock
+        self._epoch = epoch
         self._limits_ns = clock.monotonic_ns() - LIMITS_REFRESH_NS
-        self._worker: OnDemandWorker[tuple[Reading, ...]] = OnDemandWorker(name, self._read_files)
-        self._worker.request()
-        first = self._worker.result(deadline(FIRST_READ_TIMEOUT_SECONDS))
-        if first is None or all(reading.power_watts is None for reading in first):
-            self.release()
-            raise Unavailable(self._late() if first is None else first[0].why)
 
-    def read(self) -> Observation:
+    def read(self) -> Values:
         """Read all sensors, each with its own time."""
-        began_ns, at_ns = self._clock.monotonic_ns(), self._clock.boottime_ns()
-        late = self._worker.result(0.0)
-        self._worker.request()
-        readings = self._worker.result(deadline(READ_TIMEOUT_SECONDS)) or late
-        infos = tuple(sensor.info for sensor, _ in self._files)
-        if readings is None:
-            readings = tuple(
-                Reading(info.device, at_ns, self._epoch, why=self._late()) for info in infos
-            )
-        return Observation(
-            source=self.name,
-            at_ns=at_ns,
-            infos=infos,
-            readings=readings,
-            cost_seconds=units.seconds(self._clock.monotonic_ns() - began_ns),
-            error=next((reading.why for reading in readings if reading.why), ""),
-        )
-
-    def release(self) -> None:
-        """End the thread and close all files; a thread that hangs in a driver is abandoned."""
-        if self._worker.stop(STOP_SECONDS):
-            for _, files in self._files:
-                for file in files:
-                    file.close()
-
-    def _late(self) -> str:
-        return LATE.format(seconds=self._worker.busy_seconds)
-
-    def _read_files(self) -> tuple[Reading, ...]:
         now_ns = self._clock.monotonic_ns()
         if now_ns - self._limits_ns >= LIMITS_REFRESH_NS:
             self._limits_ns = now_ns
             for sensor, _ in self._files:
                 if sensor.limit_path:
                     sensor.info = _with_limit(sensor.info, sensor.limit_path)
-        return tuple(self._reading(sensor.info, files) for sensor, files in self._files)
+        return tuple((sensor.info, self._reading(sensor, files)) for sensor, files in self._files)
 
-    def _reading(self, info: DeviceInfo, files: Sequence[ReusedFile]) -> Reading:
-        microwatts, why = 0, ""
-        for file in files:
-            value, why = read_microwatts(file)
-            microwatts += value
-            if why:
-                break
+    def close(self) -> None:
+        """Close all files; a later read opens them again."""
+        for _, files in self._files:
+            for file in files:
+                file.close()
+
+    def _reading(self, sensor: PowerSensor, files: Sequence[ReusedFile]) -> Reading:
+        found = [read_positive(file) for file in files]
+        why = next((why for _, why in found if why), "")
+        microwatts = None if why else sensor.combine(value for value, _ in found)
         at_ns, awake_ns = self._clock.boottime_ns(), self._clock.monotonic_ns()
-        watts = None if why else microwatts / units.MICROWATTS_PER_WATT
-        return Reading(
-            info.device, at_ns, self._epoch, power_watts=watts, why=why, awake_ns=awake_ns
-        )
+        watts = None if microwatts is None else microwatts / units.MICROWATTS_PER_WATT
+        device = sensor.info.device
+        return Reading(device, at_ns, self._epoch, power_watts=watts, why=why, awake_ns=awake_ns)
 
 
-def read_microwatts(file: ReusedFile) -> tuple[int, str]:
-    """Read a power in microwatts; return it, or 0 and the reason why there is none.
+def open_power_sensors(
+    name: str,
+    sensors: Sequence[PowerSensor],
+    clock: Clock,
+    boot_id: str,
+    timeout_seconds: float | None = None,
+) -> ThreadedCollector:
+    """Open a collector of power sensors. Raises Unavailable if none can be read.
 
-    A power of 0 is no measurement: drivers report it for a sensor that failed.
+    `boot_id` is that of the running kernel. A read of such a file is a call of the firmware, which
+    may take long or hang. `timeout_seconds` defaults to READ_TIMEOUT_SECONDS.
+    """
+    readers = PowerSensors(sensors, clock, f"{boot_id}/{name}")
+    timeout_seconds = READ_TIMEOUT_SECONDS if timeout_seconds is None else timeout_seconds
+    infos = [sensor.info for sensor in sensors]
+    return ThreadedCollector(name, infos, readers.read, readers.close, clock, timeout_seconds)
+
+
+def read_positive(file: ReusedFile) -> tuple[int, str]:
+    """Read a positive number; return it, or 0 and the reason why there is none.
+
+    Drivers report 0 for a sensor that failed, and a running device always uses power.
     """
     try:
-        microwatts = int(file.read(MAX_BYTES))
+        value = int(file.read(MAX_BYTES))
     except OSError as error:
         return 0, f"{file.path}: {error.strerror}"
     except ValueError:
         file.close()
         return 0, f"{file.path}: does not contain a number"
-    if microwatts <= 0:
-        return 0, ZERO.format(path=file.path, microwatts=microwatts)
-    return microwatts, ""
+    if value <= 0:
+        return 0, ZERO.format(path=file.path, value=value)
+    return value, ""
 
 
 def hwmon_directories(sysfs: str, pattern: str, name: str) -> list[str]:

@@ -16,10 +16,11 @@ from exporter.sample.kernel_files import read_text
 from exporter.sample.power_model import CpuInfo
 from exporter.sample.power_sensors import (
     PowerSensor,
-    PowerSensorCollector,
     hwmon_directories,
+    open_power_sensors,
     processor_info,
 )
+from exporter.sample.threaded_collector import ThreadedCollector
 
 NAME = "hsmp"
 HWMON_NAME = "amd_hsmp_hwmon"
@@ -37,14 +38,14 @@ NO_SENSORS = (
 HAS_GPU = "the socket power of {model} includes its GPU"
 
 
-def open_hsmp(sysfs: str, clock: Clock, boot_id: str, cpu: CpuInfo) -> PowerSensorCollector:
+def open_hsmp(sysfs: str, clock: Clock, boot_id: str, cpu: CpuInfo) -> ThreadedCollector:
     """Open the collector. Raises Unavailable if no socket can be read."""
     sensors = find_sensors(sysfs, cpu)
     if not sensors:
         raise Unavailable(NO_SENSORS.format(sysfs=sysfs))
     if APU in cpu.model:
         raise Unavailable(HAS_GPU.format(model=cpu.model))
-    return PowerSensorCollector(NAME, sensors, clock, boot_id)
+    return open_power_sensors(NAME, sensors, clock, boot_id)
 
 
 def has_sensors(sysfs: str) -> bool:

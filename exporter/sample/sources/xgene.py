@@ -15,10 +15,11 @@ from exporter.sample.kernel_files import read_text
 from exporter.sample.power_model import CpuInfo
 from exporter.sample.power_sensors import (
     PowerSensor,
-    PowerSensorCollector,
     hwmon_directories,
+    open_power_sensors,
     processor_info,
 )
+from exporter.sample.threaded_collector import ThreadedCollector
 
 NAME = "xgene"
 HWMON_NAME = "apm_xgene"
@@ -27,12 +28,12 @@ LABELS = {"power1": "CPU power", "power2": "IO power"}
 NO_SENSORS = "no power sensors of Ampere processors under {sysfs}; load the module xgene-hwmon"
 
 
-def open_xgene(sysfs: str, clock: Clock, boot_id: str, cpu: CpuInfo) -> PowerSensorCollector:
+def open_xgene(sysfs: str, clock: Clock, boot_id: str, cpu: CpuInfo) -> ThreadedCollector:
     """Open the collector. Raises Unavailable if no socket can be read."""
     sensors = find_sensors(sysfs, cpu)
     if not sensors:
         raise Unavailable(NO_SENSORS.format(sysfs=sysfs))
-    return PowerSensorCollector(NAME, sensors, clock, boot_id)
+    return open_power_sensors(NAME, sensors, clock, boot_id)
 
 
 def find_sensors(sysfs: str, cpu: CpuInfo) -> list[PowerSensor]:

@@ -42,3 +42,16 @@ class SysfsTree:
         self.link(f"{parent}/firmware_node", acpi)
         self.link(f"bus/platform/devices/AMDI0097:{device:02}", parent)
         return path
+
+    def acpi_meter(
+        self, number: int, microwatts: object, oem_info: str = "", **files: object
+    ) -> str:
+        """Add an ACPI power meter with the files of Linux before hwmon had its own directory."""
+        device = f"devices/LNXSYSTM:00/LNXSYBUS:00/ACPI000D:{number:02}"
+        described = {"power1_oem_info": oem_info, "power1_is_battery": 0, **files}
+        path = self.write(
+            device, {"name": "power_meter", "power1_average": microwatts, **described}
+        )
+        self.write(f"{device}/hwmon/hwmon{number}", {})
+        self.link(f"bus/acpi/drivers/power_meter/ACPI000D:{number:02}", device)
+        return path
