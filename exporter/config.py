@@ -96,6 +96,19 @@ class SampleConfig:
     node_query_seconds: float = setting(
         15, "seconds", "Time between two queries.", least=1, most=120
     )
+    node_lag_seconds: float = setting(
+        0,
+        "seconds",
+        "Time by which the values of the node's meter are late, such as half of the time over "
+        "which it averages. The energy of the devices is subtracted as of then.",
+        least=0,
+        most=300,
+    )
+    node_includes_gpus: bool = setting(
+        True,
+        "",
+        "Whether the node's meter includes the GPUs, which may have a supply of their own.",
+    )
     replay: str = setting(
         "",
         "path",

@@ -37,11 +37,12 @@ from exporter.expose.process_collector import ProcessCollector
 from exporter.loop import Loop
 from exporter.model.commands import CommandRequest
 from exporter.model.ledger import RestoredState
+from exporter.model.readings import PART_KINDS
 from exporter.model.runs import ProgressMark, RunKey
 from exporter.model.workload import CollectorState
 from exporter.pipeline import Pipeline, WorkloadCollector
 from exporter.sample.energy_counters import EnergyCounters
-from exporter.sample.node_meter import NodeMeter
+from exporter.sample.node_meter import NodeMeter, NodeSettings
 from exporter.sample.registry import OpenedCollectors, open_collectors, recorded_host_name
 from exporter.sample.sources.node_query import NodeQuery
 from exporter.systemd import SystemdNotifier
@@ -138,10 +139,12 @@ class Wiring:
             node=node,
             clock=clock,
             device_collectors=opened.device_collectors,
-            node_meter=None if opened.node_collector is None else NodeMeter(opened.node_collector),
+            node_meter=self._node_meter(opened, restored, boot_id),
             unopened_states=opened.states,
             notes=notes,
-            energy_counters=EnergyCounters(restored.counter_states),
+            energy_counters=EnergyCounters(
+                state for state in restored.counter_states if state.device.kind in PART_KINDS
+            ),
             workload_collector=workload_collector,
             run_registry=run_registry,
             attribution=Attribution(restored.floors),
@@ -195,6 +198,15 @@ class Wiring:
                 sample.node_query_seconds,
             ),
         )
+
+    def _node_meter(
+        self, opened: OpenedCollectors, restored: RestoredState, boot_id: str
+    ) -> NodeMeter | None:
+        if opened.node_collector is None:
+            return None
+        sample = self._config.sample
+        settings = NodeSettings(sample.node_lag_seconds, sample.node_includes_gpus)
+        return NodeMeter(opened.node_collector, settings, restored.counter_states, boot_id)
 
     def _workload_collector(
         self, restored: RestoredState, run_registry: RunRegistry

@@ -59,7 +59,7 @@ REASONS = {
     UnattributedReason.OTHER: (
         "CPUs and memory: activity of processes that belong to no run, for example system "
         "services, or pods in namespaces that `attribute.namespaces` or "
-        "`attribute.excluded_namespaces` leaves out."
+        "`attribute.excluded_namespaces` leaves out. The device `rest`: all of its energy."
     ),
     UnattributedReason.UNALLOCATED: (
         "GPUs: idle power of a GPU, or of the share of a GPU, that no run holds; all of its "
@@ -202,7 +202,7 @@ NODE_FAMILIES = (
         ("method", "source"),
         samples.node_energy,
         "Energy of the whole node in joules since this exporter started, by measurement method and "
-        "collector of its meter; it includes the energy of the devices, so never add the two.",
+        "collector of its meter; it includes all devices, and `rest` is what no other one covers.",
     ),
 )
 

@@ -18,6 +18,7 @@ REASONS_BY_KIND = {
         UnattributedReason.OTHER,
         UnattributedReason.RESTART,
     ),
+    DeviceKind.REST: (UnattributedReason.OTHER, UnattributedReason.RESTART),
     DeviceKind.GPU: (
         UnattributedReason.IDLE,
         UnattributedReason.UNALLOCATED,
@@ -154,7 +155,10 @@ class SnapshotView:
                 self.by_method[*device, method] = Tally()
             for reason in REASONS_BY_KIND[device.kind]:
                 self.unattributed[*device, reason] = Tally()
-        kinds = {state.info.device.kind for state in counted} - {DeviceKind.GPU}
+        kinds = {state.info.device.kind for state in counted} - {
+            DeviceKind.GPU,
+            DeviceKind.REST,
+        }
         for run in self.snapshot.runs:
             for kind in sorted(kinds):
                 self.runs[*run.label_values, kind, ""] = Tally()

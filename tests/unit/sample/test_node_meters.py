@@ -5,9 +5,17 @@ import os
 import pytest
 
 from exporter.errors import Unavailable
-from exporter.model.readings import Device, DeviceInfo, DeviceKind, Method, Observation, Reading
+from exporter.model.readings import (
+    Device,
+    DeviceInfo,
+    DeviceKind,
+    Interval,
+    Method,
+    Observation,
+    Reading,
+)
 from exporter.sample import power_sensors, threaded_collector
-from exporter.sample.node_meter import NODE, NodeMeter, node_info
+from exporter.sample.node_meter import NODE, REST, NodeMeter, NodeSettings, node_info
 from exporter.sample.power_model import CpuInfo
 from exporter.sample.sources.acpi_power_meter import open_grace, open_node
 from exporter.sample.sources.board_power import open_board_power
@@ -162,14 +170,14 @@ def test_acpi_meter_that_failed_reports_no_power(sysfs, opened):
 def test_acpi_meter_with_all_ones_is_said_and_adds_nothing(sysfs, opened, clock):
     """4.29 MW, which is 0xffffffff mW: lm-sensors issues 130 and 460."""
     path = sysfs.acpi_meter(0, 262_000_000)
-    meter = NodeMeter(opened(open_node))
-    meter.read()
+    meter = NodeMeter(opened(open_node), NodeSettings(), (), BOOT_ID)
+    meter.read(())
     clock.advance(1)
-    meter.read()
+    meter.read(())
     with open(os.path.join(path, "power1_average"), "w", encoding="ascii") as file:
         file.write("4294967295000\n")
     clock.advance(1)
-    state = meter.read()
+    _, state = meter.read(())
     assert (state.ok, "4,294,967 W" in state.why) == (False, True)
     assert meter.state().energy_uj == {Method.INTEGRATED: 262_000_000}
 
@@ -265,10 +273,10 @@ class Meter:
 
 def ticks(meter, clock, *values, **more):
     """Return the sum after each value of a counter."""
-    node, sums = NodeMeter(meter), []
+    node, sums = NodeMeter(meter, NodeSettings(), (), BOOT_ID), []
     for value in values:
         meter.set(value, **more)
-        node.read()
+        node.read(())
         state = node.state()
         sums.append(None if state is None else sum(state.energy_uj.values()))
         clock.advance(1)
@@ -292,3 +300,92 @@ def test_jump_of_the_meter_is_not_counted(clock):
     """A value in other units is 1000 times as large."""
     sums = ticks(Meter(clock), clock, 9_000_000, 9_500_000, 9_900_000_000_000, 10_500_000)
     assert sums == [None, 500_000, 500_000, 1_500_000]
+
+
+CPU, GPU = Device(DeviceKind.CPU, "package-0"), Device(DeviceKind.GPU, "gpu-0")
+
+
+NO_LAG = NodeSettings()
+
+
+class Node:
+    """A node whose devices and meter are read each second; the meter has been read once."""
+
+    def __init__(self, clock, settings=NO_LAG):
+        self._clock, self._settings = clock, settings
+        self.node_uj = self.parts_uj = self.rest_uj = 0
+        self._meter = Meter(clock)
+        self._meter.set(0)
+        self.start(())
+        self.meter.read(())
+
+    def start(self, states):
+        """Start a process with the states of the one before."""
+        self.meter = NodeMeter(self._meter, self._settings, states, BOOT_ID)
+
+    def advance(self, parts_uj, node_uj, seconds=1, device=CPU):
+        """Advance by some time in which a device and the meter count energy; return the rest."""
+        t0_ns = self._clock.boottime_ns()
+        self._clock.advance(seconds)
+        part = Interval(device, t0_ns, self._clock.boottime_ns(), parts_uj, Method.COUNTER)
+        self.node_uj += node_uj
+        self.parts_uj += parts_uj
+        self._meter.set(self.node_uj)
+        (booked,), self.collector = self.meter.read([part])
+        assert booked.device == REST
+        assert booked.energy_uj >= 0
+        self.rest_uj += booked.energy_uj
+        return booked.energy_uj
+
+
+def test_rest_is_a_device_from_its_first_energy_on(clock):
+    node = Node(clock)
+    assert (node.meter.infos(), node.meter.states(0, {})) == ((), ())
+    assert node.advance(300, 500) == 200
+    (info,) = node.meter.infos()
+    assert (info.device, info.source, info.method) == (REST, "meter", Method.COUNTER)
+    (state,) = node.meter.states(clock.boottime_ns(), {REST: 12.5})
+    assert (state.up, state.why, state.power_watts) == (True, "", 12.5)
+
+
+def test_rest_continues_exactly_in_a_process_that_has_the_states_of_the_last(clock):
+    node = Node(clock)
+    for number in range(1, 40):
+        node.advance(number * 1000 % 7777, 5000 + number * 300 % 1111)
+        node.start(node.meter.counter_states())
+    node.advance(0, 10**6)  # enough for any debt
+    assert node.rest_uj + node.parts_uj == node.node_uj
+
+
+def test_rest_continues_with_energy_of_the_devices_that_the_meter_shows_later(clock):
+    node = Node(clock, NodeSettings(lag_seconds=10))
+    for _ in range(20):
+        node.advance(300, 500)
+    assert node.rest_uj == 10 * 200
+    node.start(node.meter.counter_states())
+    for _ in range(20):
+        node.advance(300, 500)
+    assert node.rest_uj == 30 * 200
+
+
+def test_energy_while_no_process_ran_is_in_the_rest_once(clock):
+    node = Node(clock)
+    node.advance(300, 500)
+    node.start(node.meter.counter_states())
+    assert node.advance(30_000, 50_000, seconds=100) == 20_000
+
+
+def test_meter_without_the_gpus_is_not_compared_with_them(clock):
+    node = Node(clock, NodeSettings(includes_gpus=False))
+    assert node.advance(10**6, 500, device=GPU) == 500
+    assert node.advance(300, 500, device=CPU) == 200
+
+
+def test_devices_above_the_meter_for_ten_minutes_are_said(clock):
+    node = Node(clock)
+    for _ in range(600):
+        node.advance(900, 500)
+        assert node.collector.ok
+    node.advance(900, 500)
+    assert "node_includes_gpus" in node.collector.why
+    assert node.rest_uj == 0
