@@ -43,6 +43,6 @@ def test_daemon_integrates_the_power_that_prometheus_reports(tmp_path):
         first = until(joules, what="energy of the node")
         assert first is not None
         until(lambda: (joules() or 0) > first, what="more energy of the node")
-        assert b'emissions_collector_success{collector="node_query"} 1.0' in get(
-            daemon.url + "/metrics"
-        )
+        page = get(daemon.url + "/metrics")
+        assert b'emissions_collector_success{collector="node_query"} 1.0' in page
+        assert b'emissions_device_energy_joules_total{device="rest",id="rest",method="' in page
