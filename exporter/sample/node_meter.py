@@ -102,8 +102,9 @@ class NodeMeter:
             energy_uj = self._energy_uj.get(interval.method, 0) + interval.energy_uj
             self._energy_uj = MappingProxyType({**self._energy_uj, interval.method: energy_uj})
             self._rest, rest_uj = settle(self._rest, interval, self._lag_ns)
-            booked.append(interval._replace(device=REST, energy_uj=rest_uj))
-            self._booked_ns = interval.t1_ns
+            if rest_uj is not None:
+                booked.append(interval._replace(device=REST, energy_uj=rest_uj))
+                self._booked_ns = interval.t1_ns
         (info,) = self._counters.infos()
         self._info = info._replace(device=REST, model="", vendor="")
         (state,) = self._counters.states(observation.at_ns, {})

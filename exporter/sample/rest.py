@@ -59,16 +59,16 @@ def add_parts(state: RestState, parts: Iterable[PartEnergy]) -> RestState:
     return state._replace(debt_uj=state.debt_uj + late_uj, pending=tuple(pending))
 
 
-def settle(state: RestState, node: Interval, lag_ns: int) -> tuple[RestState, int]:
+def settle(state: RestState, node: Interval, lag_ns: int) -> tuple[RestState, int | None]:
     """Apply an interval of the meter; return the new state and the energy of the rest in it.
 
     The meter's interval describes what the devices used `lag_ns` earlier. The part of it before
-    `settled_ns`, of which the devices are not known, is not counted. An interval without a value
-    (a gap) has no rest and leaves no debt.
+    `settled_ns`, of which the devices are not known, is not counted. The energy is None if that is
+    all of it, and over a gap, in which the meter has no value; a gap leaves no debt.
     """
     until_ns = node.t1_ns - lag_ns
     if until_ns <= state.settled_ns:
-        return state, 0
+        return state, None
     begin_ns = node.t0_ns - lag_ns
     energy_uj = node.energy_uj
     if begin_ns < state.settled_ns:
@@ -82,7 +82,7 @@ def settle(state: RestState, node: Interval, lag_ns: int) -> tuple[RestState, in
     if node.event is CounterEvent.GAP and not energy_uj:
         return state._replace(
             settled_ns=until_ns, debt_uj=0, pending=tuple(pending), short_since_ns=0
-        ), 0
+        ), None
     owed_uj = state.debt_uj + used_uj
     debt_uj = max(0, owed_uj - energy_uj)
     short_since_ns = (state.short_since_ns or node.t1_ns) if debt_uj else 0

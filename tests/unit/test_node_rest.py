@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,7 @@ from tests.feeder import Package, PowercapTree
 
 TIMEOUT_SECONDS = 30.0
 NODE_WATTS = 200
+PROCFS = str(Path(__file__).parents[1] / "golden/hosts/two-socket-intel/proc")
 SAMPLE = re.compile(r"^(emissions_\w+)\{([^}]*)\} (\S+)$", re.MULTILINE)
 
 
@@ -29,7 +31,7 @@ class Machine:
 
     def start(self):
         config = Config(
-            SampleConfig(sysfs=str(self._root / "sys")),
+            SampleConfig(sysfs=str(self._root / "sys"), procfs=PROCFS),
             account=AccountConfig(state_directory=str(self._root / f"state{self._number}")),
         )
         self.daemon = Daemon(config, {}, self._clock)

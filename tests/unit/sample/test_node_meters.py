@@ -331,11 +331,12 @@ class Node:
         self.node_uj += node_uj
         self.parts_uj += parts_uj
         self._meter.set(self.node_uj)
-        (booked,), self.collector = self.meter.read([part])
-        assert booked.device == REST
-        assert booked.energy_uj >= 0
-        self.rest_uj += booked.energy_uj
-        return booked.energy_uj
+        booked, self.collector = self.meter.read([part])
+        assert all(interval.device == REST for interval in booked)
+        assert all(interval.energy_uj >= 0 for interval in booked)
+        rest_uj = sum(interval.energy_uj for interval in booked)
+        self.rest_uj += rest_uj
+        return rest_uj
 
 
 def test_rest_is_a_device_from_its_first_energy_on(clock):
