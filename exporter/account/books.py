@@ -80,9 +80,9 @@ class Books:
             if self._infos.get(info.device) == info:
                 continue
             self._infos[info.device] = info
-            self._lines.at(
-                AccountKey(info.device, UnattributedReason.IDLE, info.method, SplitMethod.REST)
-            )
+            is_rest = info.device.kind is DeviceKind.REST
+            reason = UnattributedReason.OTHER if is_rest else UnattributedReason.IDLE
+            self._lines.at(AccountKey(info.device, reason, info.method, SplitMethod.REST))
             for run in self._runs.values():
                 self._begin_lines(run, [info])
 
