@@ -1,13 +1,11 @@
 """The meter of the whole node, and the device `rest`: the node minus its other devices."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from types import MappingProxyType
 from typing import NamedTuple
 
 from exporter import units
 from exporter.model.readings import (
     PART_KINDS,
-    CounterEvent,
     CounterState,
     Device,
     DeviceCollector,
@@ -31,7 +29,6 @@ SHORT = (
     "the devices have used more than the meter of the node for {minutes:.0f} minutes, so there is "
     "no rest; if the meter does not include the GPUs, set sample.node_includes_gpus to false"
 )
-NO_EVENTS: Mapping[CounterEvent, int] = MappingProxyType({})
 
 
 class NodeSettings(NamedTuple):
@@ -77,7 +74,7 @@ class NodeMeter:
         self._info: DeviceInfo | None = None
         self._booked_ns = 0
         self._error = ""
-        self._energy_uj: Mapping[Method, int] = MappingProxyType({})
+        self._energy_uj: Mapping[Method, int] = {}
         """Replaced, never mutated, because published states share it."""
 
     def read(self, parts: Sequence[Interval]) -> tuple[list[Interval], CollectorState]:
@@ -100,7 +97,7 @@ class NodeMeter:
         booked = []
         for interval in self._counters.advance(observation):
             energy_uj = self._energy_uj.get(interval.method, 0) + interval.energy_uj
-            self._energy_uj = MappingProxyType({**self._energy_uj, interval.method: energy_uj})
+            self._energy_uj = {**self._energy_uj, interval.method: energy_uj}
             self._rest, rest_uj = settle(self._rest, interval, self._lag_ns)
             if rest_uj is not None:
                 booked.append(interval._replace(device=REST, energy_uj=rest_uj))
@@ -133,7 +130,7 @@ class NodeMeter:
                 why=self._error,
                 age_seconds=max(0.0, units.seconds(at_ns - self._booked_ns)),
                 power_watts=powers.get(REST),
-                events=NO_EVENTS,
+                events={},
             )
             for info in self.infos()
         )

@@ -1,5 +1,6 @@
 """Devices, rest and meter of a node add up on the page of a daemon, also after a crash."""
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from exporter.config import AccountConfig, Config, SampleConfig
 from exporter.daemon import Daemon
+from exporter.expose.api.documents import snapshot_to_json
 from exporter.sample import threaded_collector
 from exporter.sample.sources import pm_counters
 from tests.fakes import FakeClock
@@ -113,3 +115,9 @@ def test_devices_add_up_after_a_crash_and_the_time_without_a_daemon(machine):
     assert (parts, after["rest"] - before["rest"]) == (60 * NODE_WATTS, 60 * 80)
     assert after["meter"] == 60 * NODE_WATTS
     assert machine.tick()["rest"] - after["rest"] == 80
+
+
+def test_snapshot_of_a_node_with_a_meter_is_json(machine):
+    machine.tick()
+    document = json.loads(json.dumps(snapshot_to_json(machine.daemon.publisher.current.view)))
+    assert [device["device"] for device in document["devices"]] == ["cpu", "dram", "rest"]
