@@ -96,11 +96,12 @@ class SampleConfig:
     node_query_seconds: float = setting(
         15, "seconds", "Time between two queries.", least=1, most=120
     )
-    node_lag_seconds: float = setting(
-        0,
+    node_lag_seconds: float | None = setting(
+        None,
         "seconds",
-        "Time by which the values of the node's meter are late, such as half of the time over "
-        "which it averages. The energy of the devices is subtracted as of then.",
+        "Time by which the values of the node's meter are late. The energy of the devices is "
+        "subtracted as of then. Defaults to half of the time over which an ACPI power meter "
+        "averages, and to 0 for other meters.",
         least=0,
         most=300,
     )

@@ -205,7 +205,9 @@ class Wiring:
         if opened.node_collector is None:
             return None
         sample = self._config.sample
-        settings = NodeSettings(sample.node_lag_seconds, sample.node_includes_gpus)
+        lag = sample.node_lag_seconds
+        lag_seconds = opened.node_lag_seconds if lag is None else lag
+        settings = NodeSettings(lag_seconds, sample.node_includes_gpus)
         return NodeMeter(opened.node_collector, settings, restored.counter_states, boot_id)
 
     def _workload_collector(

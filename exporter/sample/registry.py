@@ -66,6 +66,8 @@ class OpenedSource(NamedTuple):
     """Whether the energy of its devices includes that of the processors and the memory."""
     release_driver: Callable[[], None] = lambda: None
     """Releases its driver temporarily, so that a device can be reset."""
+    lag_seconds: float = 0.0
+    """Time by which the values of a meter of the node are late, as far as it is known."""
 
 
 class EnergySource(NamedTuple):
@@ -99,6 +101,8 @@ class OpenedCollectors(NamedTuple):
     """Releases the drivers temporarily, so that a device can be reset."""
     node_collector: DeviceCollector | None = None
     """The collector of the meter of the whole node; None: there is none."""
+    node_lag_seconds: float = 0.0
+    """Time by which its values are late, as far as it is known."""
 
 
 def _open_gpus(
@@ -144,6 +148,11 @@ def _open_node_meter(
     open_meter: Callable[[str, Clock, str], ThreadedCollector], host: SourceContext
 ) -> OpenedSource:
     return OpenedSource(open_meter(host.sysfs, host.clock, host.boot_id), {DeviceKind.NODE})
+
+
+def _open_acpi_node(host: SourceContext) -> OpenedSource:
+    opened = _open_node_meter(acpi_power_meter.open_node, host)
+    return opened._replace(lag_seconds=acpi_power_meter.node_lag_seconds(host.sysfs))
 
 
 def _open_cpu_estimate(host: SourceContext) -> OpenedSource:
@@ -211,7 +220,7 @@ SOURCES = (
     ),
     EnergySource(
         acpi_power_meter.NODE_NAME,
-        partial(_open_node_meter, acpi_power_meter.open_node),
+        _open_acpi_node,
         is_present=lambda host: acpi_power_meter.has_node_meter(host.sysfs),
         replaces=DeviceKind.NODE,
     ),
@@ -288,6 +297,7 @@ class _SourceOpener:
         self._opened: list[OpenedSource] = []
         self._states: list[CollectorState] = []
         self._node_collector: DeviceCollector | None = None
+        self._node_lag = 0.0
 
     def open(self, source: EnergySource) -> None:
         """Open a source unless it is disabled or its hardware is not present."""
@@ -310,7 +320,7 @@ class _SourceOpener:
                 collector=CollectorWithFallback(opened.collector, self._fallbacks(opened.kinds))
             )
         if DeviceKind.NODE in opened.kinds:
-            self._node_collector = opened.collector
+            self._node_collector, self._node_lag = opened.collector, opened.lag_seconds
         else:
             self._opened.append(opened)
 
@@ -332,6 +342,7 @@ class _SourceOpener:
             tuple(self._notes),
             self._release_drivers,
             self._node_collector,
+            self._node_lag,
         )
 
     def _release_drivers(self) -> None:

@@ -41,6 +41,11 @@ SEVERAL = (
 )
 
 
+MILLISECONDS_PER_SECOND = 1_000
+MAX_AVERAGE_SECONDS = 600.0
+"""A longer time is implausible and not used."""
+
+
 class _Meter(NamedTuple):
     """A power meter."""
 
@@ -48,6 +53,8 @@ class _Meter(NamedTuple):
     """File with its power in microwatts."""
     description: str
     """That of the firmware, often empty."""
+    average_seconds: float
+    """Time over which it averages; 0: not known."""
 
 
 def open_node(
@@ -60,8 +67,8 @@ def open_node(
     if len(meters) > 1:
         descriptions = ", ".join(meter.description or "no description" for meter in meters)
         raise Unavailable(SEVERAL.format(number=len(meters), descriptions=descriptions))
-    ((path, description),) = meters
-    sensor = PowerSensor(node_info(NODE_NAME, description), (path,))
+    (meter,) = meters
+    sensor = PowerSensor(node_info(NODE_NAME, meter.description), (meter.path,))
     return open_power_sensors(NODE_NAME, [sensor], clock, boot_id, timeout_seconds)
 
 
@@ -71,6 +78,11 @@ def open_grace(sysfs: str, clock: Clock, boot_id: str, cpu: CpuInfo) -> Threaded
     if not sensors:
         raise Unavailable(NO_SOCKETS.format(sysfs=sysfs))
     return open_power_sensors(GRACE_NAME, sensors, clock, boot_id)
+
+
+def node_lag_seconds(sysfs: str) -> float:
+    """Return the time by which the meter of the node is late: half of that of its average."""
+    return max((meter.average_seconds / 2 for meter in _node_meters(sysfs)), default=0.0)
 
 
 def has_node_meter(sysfs: str) -> bool:
@@ -104,6 +116,13 @@ def _meters(sysfs: str) -> list[_Meter]:
         for directory in (device, *glob(os.path.join(device, "hwmon", "hwmon*"))):
             path = os.path.join(directory, POWER)
             if os.path.exists(path) and read_text(directory, "power1_is_battery") != "1":
-                meters.append(_Meter(path, read_text(directory, "power1_oem_info")))
+                description = read_text(directory, "power1_oem_info")
+                meters.append(_Meter(path, description, _average_seconds(directory)))
                 break
     return meters
+
+
+def _average_seconds(directory: str) -> float:
+    text = read_text(directory, "power1_average_interval")
+    seconds = int(text) / MILLISECONDS_PER_SECOND if text.isdecimal() else 0.0
+    return seconds if seconds <= MAX_AVERAGE_SECONDS else 0.0

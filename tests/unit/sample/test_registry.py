@@ -260,6 +260,13 @@ def test_one_meter_covers_the_node_and_is_none_of_the_devices(opened, disabled, 
     assert names(result) == ["rapl"]
 
 
+@pytest.mark.parametrize(("milliseconds", "lag"), [(300_000, 150.0), (2**32 - 1, 0.0), ("", 0.0)])
+def test_lag_of_an_acpi_meter_is_half_of_its_average(opened, tmp_path, milliseconds, lag):
+    sysfs = SysfsTree(str(tmp_path / "sys"))
+    sysfs.acpi_meter(0, 262_000_000, power1_average_interval=milliseconds)
+    assert opened().node_lag_seconds == lag
+
+
 def test_machine_without_a_meter_has_no_failing_collector(opened):
     result = opened(Package(100, 20))
     assert (result.node_collector, result.states, result.notes) == (None, (), ())
