@@ -122,9 +122,15 @@ def _sources() -> Iterator[str]:
 
 def metrics_reference() -> str:
     """Return docs/metrics.md."""
-    apart = (*metrics.DEVICE_FAMILIES, *metrics.GRID_FAMILIES, *metrics.DAEMON_FAMILIES)
+    apart = (
+        *metrics.DEVICE_FAMILIES,
+        *metrics.NODE_FAMILIES,
+        *metrics.GRID_FAMILIES,
+        *metrics.DAEMON_FAMILIES,
+    )
     sections = {
         "Devices": metrics.DEVICE_FAMILIES,
+        "Node": metrics.NODE_FAMILIES,
         "Runs": tuple(family for family in metrics.metric_families() if family not in apart),
         "Grid": metrics.GRID_FAMILIES,
         "The daemon itself": metrics.DAEMON_FAMILIES,

@@ -75,6 +75,41 @@ class SampleConfig:
         "average.",
         least=0,
     )
+    node_query_url: str = setting(
+        "",
+        "URL",
+        "Prometheus server with the power of this node, measured by a power distribution unit, a "
+        "smart plug or a management controller, for example `http://prometheus:9090`.",
+    )
+    node_query: str = setting(
+        "",
+        "PromQL",
+        "Query whose result is the power of this node in watts, in one series. `$node` is replaced "
+        "by the name of the node.",
+    )
+    node_query_token_file: str = setting(
+        "",
+        "path",
+        "File with a bearer token for the server. Defaults to no token.",
+        place="file",
+    )
+    node_query_seconds: float = setting(
+        15, "seconds", "Time between two queries.", least=1, most=120
+    )
+    node_lag_seconds: float | None = setting(
+        None,
+        "seconds",
+        "Time by which the values of the node's meter are late. The energy of the devices is "
+        "subtracted as of then. Defaults to half of the time over which an ACPI power meter "
+        "averages, and to 0 for other meters.",
+        least=0,
+        most=300,
+    )
+    node_includes_gpus: bool = setting(
+        True,
+        "",
+        "Whether the node's meter includes the GPUs, which may have a supply of their own.",
+    )
     replay: str = setting(
         "",
         "path",

@@ -19,6 +19,7 @@ from exporter.errors import LedgerError
 from exporter.model.commands import EndRun, ImportRuns, LogRun, StartRun
 from exporter.model.ledger import Backfill, HostCpuTime, IntervalPostings, RunCpuTime, StoredRun
 from exporter.model.readings import (
+    CounterState,
     Device,
     DeviceCollector,
     DeviceInfo,
@@ -28,9 +29,10 @@ from exporter.model.readings import (
     Observation,
 )
 from exporter.model.runs import RUN_LABELS, ProgressMark, RunInfo, RunKey
-from exporter.model.snapshot import DaemonHealth, IntensityState, Snapshot
+from exporter.model.snapshot import DaemonHealth, DeviceState, IntensityState, Snapshot
 from exporter.model.workload import CollectorState, WorkloadSample
 from exporter.sample.energy_counters import EnergyCounters
+from exporter.sample.node_meter import NodeMeter
 from exporter.units import NANOSECONDS_PER_SECOND
 
 log = logging.getLogger(__name__)
@@ -78,6 +80,7 @@ class Pipeline:
         node: str,
         clock: Clock,
         device_collectors: Sequence[DeviceCollector],
+        node_meter: NodeMeter | None,
         unopened_states: Sequence[CollectorState],
         notes: tuple[str, ...],
         energy_counters: EnergyCounters,
@@ -100,6 +103,7 @@ class Pipeline:
         self._node = node
         self._clock = clock
         self._device_collectors = device_collectors
+        self._node_meter = node_meter
         self._unopened_states = unopened_states
         self._notes = notes
         self._energy_counters = energy_counters
@@ -152,7 +156,7 @@ class Pipeline:
             intensities = self._chain.intervals(t0_seconds, t1_seconds)
             converted = convert_shares(interval, shares, intensities, offset_seconds)
             postings.append(IntervalPostings(interval, converted))
-        self._books.register_devices(self._energy_counters.counted_infos())
+        self._books.register_devices((*self._energy_counters.counted_infos(), *self._rest_infos()))
         self._update_runs(wall)  # runs that this sample found need accounts for its postings
         self._books.post(postings, now_ns)
         self._set_collector_states(
@@ -184,7 +188,7 @@ class Pipeline:
             wall=wall,
             node=self._node,
             interval_seconds=self._interval_seconds,
-            devices=self._energy_counters.states(now_ns, self._books.powers()),
+            devices=self._device_states(now_ns),
             rows=self._books.rows(),
             runs=self._run_registry.visible(),
             factor_uses=self._books.factor_uses(),
@@ -196,6 +200,7 @@ class Pipeline:
             owner_of=self._books.owner_of(),
             members=self._workload_collector.members(),
             leaving=self._books.leaving(),
+            node_state=None if self._node_meter is None else self._node_meter.state(),
             notes=self._notes,
         )
         self._publish(snapshot)
@@ -221,7 +226,7 @@ class Pipeline:
                     seq=self._seq,
                     at_ns=now_ns,
                     wall=wall,
-                    counter_states=self._energy_counters.counter_states(),
+                    counter_states=self._counter_states(),
                     run_cpu=self._workload_collector.run_cpu(),
                     machine_cpu=self._workload_collector.machine_cpu(),
                     factor=self._chain.factor_at(wall),
@@ -261,9 +266,9 @@ class Pipeline:
                 seq=self._seq,
                 at_ns=self._committed_ns,
                 wall=self._clock.wall(),
-                counter_states=self._energy_counters.counter_states(),
+                counter_states=self._counter_states(),
                 floors=self._attribution.floors(),
-                infos=self._energy_counters.infos(),
+                infos=(*self._energy_counters.infos(), *self._rest_infos()),
                 clean=clean,
             )._replace(intensity="" if is_same_memory else memory)
         )
@@ -291,8 +296,26 @@ class Pipeline:
             self._log_note(observation)
             is_ok, reason = not observation.error, observation.error or observation.note
             states.append(CollectorState(collector.name, is_ok, observation.cost_seconds, reason))
+        if self._node_meter is not None:
+            rest, state = self._node_meter.read(intervals)
+            intervals += rest
+            states.append(state)
         self._driver_calls, self._unrecoverable = driver_calls, unrecoverable
         return intervals, states
+
+    def _rest_infos(self) -> tuple[DeviceInfo, ...]:
+        return () if self._node_meter is None else self._node_meter.infos()
+
+    def _counter_states(self) -> tuple[CounterState, ...]:
+        """Return the states of all counters, including those of the node."""
+        node = () if self._node_meter is None else self._node_meter.counter_states()
+        return (*self._energy_counters.counter_states(), *node)
+
+    def _device_states(self, now_ns: int) -> tuple[DeviceState, ...]:
+        """Return the states of all devices, including the rest of the node."""
+        powers = self._books.powers()
+        rest = () if self._node_meter is None else self._node_meter.states(now_ns, powers)
+        return (*self._energy_counters.states(now_ns, powers), *rest)
 
     def _update_runs(self, wall: float) -> None:
         """Apply to the books which runs started, ended, were merged or expired."""

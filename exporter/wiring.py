@@ -34,11 +34,14 @@ from exporter.expose.process_collector import ProcessCollector
 from exporter.loop import Loop
 from exporter.model.commands import CommandRequest
 from exporter.model.ledger import RestoredState
+from exporter.model.readings import PART_KINDS
 from exporter.model.runs import ProgressMark, RunKey
 from exporter.model.workload import CollectorState
 from exporter.pipeline import Pipeline, WorkloadCollector
 from exporter.sample.energy_counters import EnergyCounters
+from exporter.sample.node_meter import NodeMeter, NodeSettings
 from exporter.sample.registry import OpenedCollectors, open_collectors, recorded_host_name
+from exporter.sample.sources.node_query import NodeQuery
 from exporter.systemd import SystemdNotifier
 from exporter.units import NANOSECONDS_PER_SECOND
 from exporter.worker import Worker
@@ -95,9 +98,11 @@ class Wiring:
         boot_id = read_boot_id(config.sample.procfs, clock)
         recovered = recover(self.ledger, journal, boot_id, clock.wall())
         restored = recovered.restored
-        opened = self._open_collectors(boot_id)
+        opened = self._open_collectors(boot_id, node)
         for collector in opened.device_collectors:
             held.callback(collector.release)
+        if opened.node_collector is not None:
+            held.callback(opened.node_collector.release)
         intensity = open_intensity_provider(
             **dataclasses.asdict(config.convert),
             clock=clock,
@@ -132,9 +137,12 @@ class Wiring:
             node=node,
             clock=clock,
             device_collectors=opened.device_collectors,
+            node_meter=self._node_meter(opened, restored, boot_id),
             unopened_states=opened.states,
             notes=notes,
-            energy_counters=EnergyCounters(restored.counter_states),
+            energy_counters=EnergyCounters(
+                state for state in restored.counter_states if state.device.kind in PART_KINDS
+            ),
             workload_collector=workload_collector,
             run_registry=run_registry,
             attribution=Attribution(restored.floors),
@@ -168,7 +176,7 @@ class Wiring:
             self.notifier.heartbeat_interval_ns,
         )
 
-    def _open_collectors(self, boot_id: str) -> OpenedCollectors:
+    def _open_collectors(self, boot_id: str, node: str) -> OpenedCollectors:
         sample = self._config.sample
         return open_collectors(
             sysfs=sample.sysfs,
@@ -180,7 +188,25 @@ class Wiring:
             cpu_idle_watts_per_thread=sample.cpu_idle_watts_per_thread,
             cpu_full_watts_per_thread=sample.cpu_full_watts_per_thread,
             dram_watts_per_gb=sample.dram_watts_per_gb,
+            node=node,
+            node_query=NodeQuery(
+                sample.node_query_url,
+                sample.node_query,
+                sample.node_query_token_file,
+                sample.node_query_seconds,
+            ),
         )
+
+    def _node_meter(
+        self, opened: OpenedCollectors, restored: RestoredState, boot_id: str
+    ) -> NodeMeter | None:
+        if opened.node_collector is None:
+            return None
+        sample = self._config.sample
+        lag = sample.node_lag_seconds
+        lag_seconds = opened.node_lag_seconds if lag is None else lag
+        settings = NodeSettings(lag_seconds, sample.node_includes_gpus)
+        return NodeMeter(opened.node_collector, settings, restored.counter_states, boot_id)
 
     def _workload_collector(
         self, restored: RestoredState, run_registry: RunRegistry

@@ -147,7 +147,8 @@ def settings() -> Schema:
     """The schema of the exporter's own settings."""
     root = _closed()
     for name, section in typing.get_type_hints(config.Config).items():
-        root["properties"][name] = _fields(section)
+        root["properties"][name] = fields = _fields(section)
+        fields.pop("required", None)  # of sections; options of a source may have no useful default
     return root
 
 

@@ -108,13 +108,15 @@ class Account:
 class PowerWindow:
     """The window over which the mean power of a device and its accounts is computed."""
 
-    __slots__ = ("accounts", "duration_ns", "end_ns", "power_watts")
+    __slots__ = ("accounts", "duration_ns", "end_ns", "full_ns", "power_watts")
 
     def __init__(self) -> None:
         self.accounts: set[Account] = set()
         self.duration_ns = 0
         """Sum of the intervals' durations; shorter than the elapsed time if the machine slept."""
         self.end_ns = 0
+        self.full_ns = 0
+        """Duration over which the power was computed last."""
         self.power_watts: float | None = None
 
     def advance(self, t0_ns: int, t1_ns: int, window_ns: int) -> None:
@@ -134,7 +136,7 @@ class PowerWindow:
             account.window_uj = 0
             account.row = None
         self.power_watts = units.watts(energy_uj, duration_ns)
-        self.duration_ns = 0
+        self.duration_ns, self.full_ns = 0, duration_ns
 
     def forget(self) -> None:
         """Set the power to unknown (None, not zero) because no interval arrived for too long."""

@@ -80,9 +80,9 @@ class Books:
             if self._infos.get(info.device) == info:
                 continue
             self._infos[info.device] = info
-            self._lines.at(
-                AccountKey(info.device, UnattributedReason.IDLE, info.method, SplitMethod.REST)
-            )
+            is_rest = info.device.kind is DeviceKind.REST
+            reason = UnattributedReason.OTHER if is_rest else UnattributedReason.IDLE
+            self._lines.at(AccountKey(info.device, reason, info.method, SplitMethod.REST))
             for run in self._runs.values():
                 self._begin_lines(run, [info])
 
@@ -152,8 +152,12 @@ class Books:
                 self._lines.exclude_from_counter(account, before.get(account, ZERO_AMOUNT))
             window.advance(interval.t0_ns, interval.t1_ns, self._power_window_ns)
         late_ns = at_ns - STALE_WINDOWS * self._power_window_ns
-        for window in self._lines.windows.values():
-            if window.end_ns < late_ns and window.power_watts is not None:
+        for device, window in self._lines.windows.items():
+            if window.end_ns >= late_ns or window.power_watts is None:
+                continue
+            # The meter of a node has an interval of its own, which may be that of a scrape.
+            own_ns = window.full_ns if device.kind is DeviceKind.REST else 0
+            if window.end_ns < at_ns - STALE_WINDOWS * own_ns:
                 window.forget()
 
     def remove_run(self, key: RunKey) -> None:

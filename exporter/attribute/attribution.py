@@ -10,7 +10,13 @@ from exporter.attribute.idle_power import (
     learn_gpu_idle_power,
     learn_idle_power,
 )
-from exporter.attribute.split import NO_HOST_USAGE, merge_samples, split_cpu, split_dram
+from exporter.attribute.split import (
+    NO_HOST_USAGE,
+    merge_samples,
+    split_cpu,
+    split_dram,
+    split_rest,
+)
 from exporter.attribute.split_gpu import split_gpu
 from exporter.model.readings import (
     GPU_ACTIVITY_MAX_AGE_NS,
@@ -175,6 +181,10 @@ class Attribution:
                 return self._split_cpu(interval, pending.workload)
             case DeviceKind.DRAM:
                 return split_dram(interval.energy_uj, pending.workload, restart=interval.restart)
+            case DeviceKind.REST:
+                return split_rest(interval.energy_uj, restart=interval.restart)
+            case DeviceKind.NODE:
+                raise ValueError(interval.device)
 
     def _split_cpu(self, interval: Interval, sample: WorkloadSample) -> list[EnergyShare]:
         duration_ns = interval.t1_ns - interval.t0_ns

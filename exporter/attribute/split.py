@@ -92,6 +92,12 @@ def split_dram(energy_uj: int, sample: WorkloadSample, *, restart: bool) -> list
     return _shares(active_uj, idle_uj, users, used - held, sample, SplitMethod.MEMORY, restart)
 
 
+def split_rest(energy_uj: int, *, restart: bool) -> list[EnergyShare]:
+    """Leave the rest of a node unattributed: nothing tells which run it was used for."""
+    reason = UnattributedReason.RESTART if restart else UnattributedReason.OTHER
+    return [EnergyShare(reason, energy_uj, SplitMethod.REST)] * bool(energy_uj)
+
+
 def _shares(
     active_uj: int,
     idle_uj: int,

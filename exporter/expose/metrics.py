@@ -59,7 +59,7 @@ REASONS = {
     UnattributedReason.OTHER: (
         "CPUs and memory: activity of processes that belong to no run, for example system "
         "services, or pods in namespaces that `attribute.namespaces` or "
-        "`attribute.excluded_namespaces` leaves out."
+        "`attribute.excluded_namespaces` leaves out. The device `rest`: all of its energy."
     ),
     UnattributedReason.UNALLOCATED: (
         "GPUs: idle power of a GPU, or of the share of a GPU, that no run holds; all of its "
@@ -194,6 +194,16 @@ DEVICE_FAMILIES = (
         (*DEVICE_LABELS, "reason"),
         samples.power_watts(lambda view: view.unattributed),
         "Device power in watts not attributed to any run, by reason.",
+    ),
+)
+
+NODE_FAMILIES = (
+    _counter(
+        "node_energy_joules_total",
+        ("method", "source"),
+        samples.node_energy,
+        "Energy of the whole node in joules since this exporter started, by measurement method and "
+        "collector of its meter; it includes all devices, and `rest` is what no other one covers.",
     ),
 )
 
@@ -510,7 +520,15 @@ def metric_families(exported_labels: tuple[str, ...] = ()) -> tuple[MetricFamily
             "are no longer exported; the series is never removed.",
         ),
     )
-    return (*DEVICE_FAMILIES, info, *RUN_FAMILIES, *owners, *GRID_FAMILIES, *DAEMON_FAMILIES)
+    return (
+        *DEVICE_FAMILIES,
+        *NODE_FAMILIES,
+        info,
+        *RUN_FAMILIES,
+        *owners,
+        *GRID_FAMILIES,
+        *DAEMON_FAMILIES,
+    )
 
 
 def _label_names(exported_labels: tuple[str, ...]) -> list[str]:

@@ -155,6 +155,14 @@ def device_info(view: SnapshotView) -> Samples:
         yield (*info.device, *metadata), 1
 
 
+def node_energy(view: SnapshotView) -> Samples:
+    """Energy of the node by method and source; no sample without a meter."""
+    state = view.snapshot.node_state
+    if state is not None:
+        for method, energy_uj in state.energy_uj.items():
+            yield (method, state.source), units.joules(energy_uj)
+
+
 def device_events(view: SnapshotView) -> Samples:
     """Events of each device's energy counter, including those that have not happened yet, at 0."""
     for state in view.snapshot.devices:

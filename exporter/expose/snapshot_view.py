@@ -20,6 +20,7 @@ REASONS_BY_KIND = {
         UnattributedReason.OTHER,
         UnattributedReason.RESTART,
     ),
+    DeviceKind.REST: (UnattributedReason.OTHER, UnattributedReason.RESTART),
     DeviceKind.GPU: (
         UnattributedReason.IDLE,
         UnattributedReason.UNALLOCATED,
@@ -172,7 +173,7 @@ class SnapshotView:
 
     def _view_runs(self, before: Mapping[RunKey, RunView]) -> dict[RunKey, RunView]:
         counted = {state.info.device.kind for state in self.snapshot.devices if state.is_counted}
-        kinds = sorted(counted - {DeviceKind.GPU})
+        kinds = sorted(counted - {DeviceKind.GPU, DeviceKind.REST})
         targets = self.row_sums.targets
         runs: dict[RunKey, RunView] = {}
         for run in self.snapshot.runs:

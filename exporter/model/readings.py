@@ -14,6 +14,14 @@ class DeviceKind(StrEnum):
     GPU = "gpu"
     CPU = "cpu"
     DRAM = "dram"
+    REST = "rest"
+    """What the node uses beyond the devices above: the node's meter minus their sum."""
+    NODE = "node"
+    """The whole machine. Its meter includes the other devices, so it is never added to them."""
+
+
+PART_KINDS = (DeviceKind.GPU, DeviceKind.CPU, DeviceKind.DRAM)
+"""Kinds of devices that are measured one by one, and whose energy is attributed to runs."""
 
 
 class Method(StrEnum):

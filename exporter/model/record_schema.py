@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from exporter.model.readings import DeviceKind, Method
+from exporter.model.readings import PART_KINDS, Method
 from exporter.model.workload import SplitMethod
 
 Schema = dict[str, Any]
@@ -41,7 +41,7 @@ def object_of(properties: Mapping[str, Schema], optional: Iterable[str] = ()) ->
 
 PART = object_of(
     {
-        "device": {"enum": list(DeviceKind)},
+        "device": {"enum": list(PART_KINDS)},
         "id": TEXT,
         "model": TEXT,
         "node": TEXT,

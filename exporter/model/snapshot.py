@@ -43,6 +43,15 @@ class DeviceState(NamedTuple):
         return None if self.activity is None else self.activity.utilization
 
 
+class NodeState(NamedTuple):
+    """Energy of the whole node as its meter measures it."""
+
+    source: str
+    """Name of the collector that reads the meter."""
+    energy_uj: Mapping[Method, int]
+    """Since the exporter started."""
+
+
 class AccountSnapshot(NamedTuple):
     """Balance and power of one account."""
 
@@ -115,6 +124,8 @@ class Snapshot(NamedTuple):
     """Pods and containers of the runs that have some."""
     owner_of: Mapping[RunKey, Owner] = NO_RUN_OWNERS
     """Owners of the runs with accounts in `rows`."""
+    node_state: NodeState | None = None
+    """None: there is no meter of the node, or it has not been read twice yet."""
     leaving: tuple[RunInfo, ...] = ()
     """Runs that are no longer published but still have accounts in `rows`."""
 

@@ -16,20 +16,32 @@ from exporter.privileges import READ_ANY_FILE, read_capabilities
 from exporter.sample.counter_fallback import CollectorWithFallback, StuckCounterFallback
 from exporter.sample.power_model import CpuInfo, cpu_power_model, dram_power_model, read_cpuinfo
 from exporter.sample.powercap import has_zones
-from exporter.sample.sources import amdgpu, intel_gpu
+from exporter.sample.sources import (
+    acpi_power_meter,
+    amdgpu,
+    board_power,
+    hsmp,
+    intel_gpu,
+    pm_counters,
+    xgene,
+)
 from exporter.sample.sources.cpu_estimate import CpuEstimateCollector, read_busy_us
 from exporter.sample.sources.dram_estimate import DramEstimateCollector
 from exporter.sample.sources.gpu.collector import GpuCollector
 from exporter.sample.sources.gpu.driver import GpuDriver
+from exporter.sample.sources.node_query import NodeQuery, NodeQueryCollector
 from exporter.sample.sources.nvml import NvmlDriver, has_gpu_or_library
 from exporter.sample.sources.rapl import RaplCollector
+from exporter.sample.threaded_collector import ThreadedCollector
 
+NO_NODE_QUERY = NodeQuery()
 RELEASE_SECONDS = 300.0
 """Time for which drivers are released on request."""
 NO_BOOT_ID = (
     "{procfs}/sys/kernel/random/boot_id cannot be read, so energy used while the daemon is stopped "
     "is not recovered; mount all of procfs and set --path.procfs to the mount point"
 )
+PROCESSOR_POWER = "cpu energy is integrated from the power of the processors"
 MODULE_COUNTERS = (
     "cpu and dram energy are included in that of the GPUs: their counters cover the whole module"
 )
@@ -46,6 +58,8 @@ class SourceContext(NamedTuple):
     cpu_idle_watts_per_thread: float | None
     cpu_full_watts_per_thread: float | None
     dram_watts_per_gb: float | None
+    node: str
+    node_query: NodeQuery
 
 
 class OpenedSource(NamedTuple):
@@ -59,6 +73,8 @@ class OpenedSource(NamedTuple):
     """Whether the energy of its devices includes that of the processors and the memory."""
     release_driver: Callable[[], None] = lambda: None
     """Releases its driver temporarily, so that a device can be reset."""
+    lag_seconds: float = 0.0
+    """Time by which the values of a meter of the node are late, as far as it is known."""
 
 
 class EnergySource(NamedTuple):
@@ -90,6 +106,10 @@ class OpenedCollectors(NamedTuple):
     """Notes for the operator, with the remedy."""
     release_driver: Callable[[], None] = lambda: None
     """Releases the drivers temporarily, so that a device can be reset."""
+    node_collector: DeviceCollector | None = None
+    """The collector of the meter of the whole node; None: there is none."""
+    node_lag_seconds: float = 0.0
+    """Time by which its values are late, as far as it is known."""
 
 
 def _open_gpus(
@@ -111,6 +131,35 @@ def _open_rapl(host: SourceContext) -> OpenedSource:
     )
     notes = tuple(f"{rapl.name}: {note}" for note in rapl.notes)
     return OpenedSource(rapl, {info.device.kind for info in rapl.infos}, notes)
+
+
+def _open_processor_power(
+    open_sensors: Callable[[str, Clock, str, CpuInfo], ThreadedCollector], host: SourceContext
+) -> OpenedSource:
+    sensors = open_sensors(host.sysfs, host.clock, host.boot_id, host.cpu)
+    return OpenedSource(sensors, {DeviceKind.CPU}, (f"{sensors.name}: {PROCESSOR_POWER}",))
+
+
+def _open_grace(host: SourceContext) -> OpenedSource:
+    sensors = acpi_power_meter.open_grace(host.sysfs, host.clock, host.boot_id, host.cpu)
+    note = f"{sensors.name}: {PROCESSOR_POWER}, which includes the memory"
+    return OpenedSource(sensors, {DeviceKind.CPU, DeviceKind.DRAM}, (note,))
+
+
+def _open_node_query(host: SourceContext) -> OpenedSource:
+    query = NodeQueryCollector(host.node_query, host.node, host.clock, host.boot_id)
+    return OpenedSource(query, {DeviceKind.NODE})
+
+
+def _open_node_meter(
+    open_meter: Callable[[str, Clock, str], ThreadedCollector], host: SourceContext
+) -> OpenedSource:
+    return OpenedSource(open_meter(host.sysfs, host.clock, host.boot_id), {DeviceKind.NODE})
+
+
+def _open_acpi_node(host: SourceContext) -> OpenedSource:
+    opened = _open_node_meter(acpi_power_meter.open_node, host)
+    return opened._replace(lag_seconds=acpi_power_meter.node_lag_seconds(host.sysfs))
 
 
 def _open_cpu_estimate(host: SourceContext) -> OpenedSource:
@@ -157,8 +206,49 @@ SOURCES = (
         absent_note="this virtual machine has no energy counters",
         may_be_stuck=True,
     ),
+    EnergySource(
+        hsmp.NAME,
+        partial(_open_processor_power, hsmp.open_hsmp),
+        is_present=lambda host: hsmp.has_sensors(host.sysfs),
+        replaces=DeviceKind.CPU,
+    ),
+    EnergySource(
+        xgene.NAME,
+        partial(_open_processor_power, xgene.open_xgene),
+        is_present=lambda host: xgene.has_sensors(host.sysfs),
+        replaces=DeviceKind.CPU,
+    ),
+    EnergySource(
+        acpi_power_meter.GRACE_NAME,
+        _open_grace,
+        is_present=lambda host: acpi_power_meter.has_grace_meters(host.sysfs),
+        replaces=DeviceKind.CPU,
+    ),
     EnergySource(CpuEstimateCollector.name, _open_cpu_estimate, replaces=DeviceKind.CPU),
     EnergySource(DramEstimateCollector.name, _open_dram_estimate, replaces=DeviceKind.DRAM),
+    EnergySource(
+        NodeQueryCollector.name,
+        _open_node_query,
+        is_present=lambda host: bool(host.node_query.url or host.node_query.query),
+    ),
+    EnergySource(
+        pm_counters.NAME,
+        partial(_open_node_meter, pm_counters.open_pm_counters),
+        is_present=lambda host: pm_counters.has_counters(host.sysfs),
+        replaces=DeviceKind.NODE,
+    ),
+    EnergySource(
+        acpi_power_meter.NODE_NAME,
+        _open_acpi_node,
+        is_present=lambda host: acpi_power_meter.has_node_meter(host.sysfs),
+        replaces=DeviceKind.NODE,
+    ),
+    EnergySource(
+        board_power.NAME,
+        partial(_open_node_meter, board_power.open_board_power),
+        is_present=lambda host: board_power.has_sensor(host.sysfs),
+        replaces=DeviceKind.NODE,
+    ),
 )
 """All sources in the order in which they are opened and read, replacements last."""
 COLLECTOR_NAMES: tuple[str, ...] = tuple(source.name for source in SOURCES)
@@ -176,13 +266,15 @@ def open_collectors(
     cpu_idle_watts_per_thread: float | None = None,
     cpu_full_watts_per_thread: float | None = None,
     dram_watts_per_gb: float | None = None,
+    node: str = "",
+    node_query: NodeQuery = NO_NODE_QUERY,
 ) -> OpenedCollectors:
     """Open all collectors that work on this machine.
 
     Replacements are opened only for kinds of devices that no other source measures. `boot_id` is
     the result of `read_boot_id`. `enabled` enables or disables collectors by name; the default is
-    enabled. `replay` is the path of a recorded host to replay instead. Raises ConfigError for
-    invalid settings.
+    enabled. `replay` is the path of a recorded host to replay instead. `node` is the name of the
+    node. Raises ConfigError for invalid settings.
     """
     notes = [NO_BOOT_ID.format(procfs=procfs)] if boot_id.startswith(UNKNOWN_BOOT) else []
     if replay:
@@ -200,6 +292,8 @@ def open_collectors(
         cpu_idle_watts_per_thread,
         cpu_full_watts_per_thread,
         dram_watts_per_gb,
+        node,
+        node_query,
     )
     opener = _SourceOpener(host, enabled, notes)
     for source in SOURCES:
@@ -223,6 +317,8 @@ class _SourceOpener:
         self._notes = notes
         self._opened: list[OpenedSource] = []
         self._states: list[CollectorState] = []
+        self._node_collector: DeviceCollector | None = None
+        self._node_lag = 0.0
 
     def open(self, source: EnergySource) -> None:
         """Open a source unless it is disabled or its hardware is not present."""
@@ -244,11 +340,14 @@ class _SourceOpener:
             opened = opened._replace(
                 collector=CollectorWithFallback(opened.collector, self._fallbacks(opened.kinds))
             )
-        self._opened.append(opened)
+        if DeviceKind.NODE in opened.kinds:
+            self._node_collector, self._node_lag = opened.collector, opened.lag_seconds
+        else:
+            self._opened.append(opened)
 
     def check_module_counters(self) -> None:
         """Count the processors as measured if no source but the counters of modules covers them."""
-        if not self.kinds and any(opened.covers_host() for opened in self._opened):
+        if self.kinds <= {DeviceKind.NODE} and any(opened.covers_host() for opened in self._opened):
             self.kinds |= {DeviceKind.CPU, DeviceKind.DRAM}
             self._notes.append(MODULE_COUNTERS)
 
@@ -263,6 +362,8 @@ class _SourceOpener:
             tuple(self._states),
             tuple(self._notes),
             self._release_drivers,
+            self._node_collector,
+            self._node_lag,
         )
 
     def _release_drivers(self) -> None:

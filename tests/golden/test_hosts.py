@@ -20,6 +20,7 @@ from exporter.daemon import Daemon
 from exporter.errors import RequestRefused
 from exporter.model.commands import CommandRequest
 from exporter.model.readings import DeviceKind
+from exporter.sample import power_sensors
 from exporter.sample.sources.gpu import collector
 from exporter.sample.sources.gpu.gpu import Gpu
 from exporter.sample.sources.intel_gpu import driver
@@ -44,6 +45,7 @@ WATTS = {
         "intel-rapl:1": 160,
         "intel-rapl:1:0": 90,
     },
+    "epyc-hsmp": {},  # 180 W and 160 W by HSMP
     "mirrored-dies": {
         "intel-rapl:0": 120,
         "intel-rapl:1": 120,  # the same counter once more
@@ -214,6 +216,7 @@ def name(request):
 def current(name, tmp_path, monkeypatch, gpus):
     """Return the page after some seconds; the exporter itself uses no CPU time."""
     monkeypatch.setattr(time, "process_time_ns", lambda: 0)
+    monkeypatch.setattr(power_sensors, "READ_TIMEOUT_SECONDS", 30.0)  # on a busy machine too
     monkeypatch.setattr(
         UsernameCache, "name", lambda _, uid: str(uid)
     )  # no directory of users here

@@ -10,7 +10,7 @@ from exporter.errors import RequestRefused
 from exporter.model.commands import ImportRuns, LogRun
 from exporter.model.intensity import Basis, Factor
 from exporter.model.ledger import Amount, FactorUse, sum_amounts
-from exporter.model.readings import Device, DeviceKind, Method
+from exporter.model.readings import PART_KINDS, Device, Method
 from exporter.model.record import RecordPart, RunRecord
 from exporter.model.runs import IMPORTED_UID, NO_UID, REGISTERED, RunInfo, RunKey
 from exporter.model.workload import SplitMethod
@@ -257,7 +257,7 @@ def _parse_record(what: str, run: dict[str, Any], origin: str) -> RunRecord:
 def _parse_part(what: str, row: dict[str, Any], origin: str) -> RecordPart:
     """Parse a part of a run; its device is not a device of this machine."""
     return RecordPart(
-        Device(_parse_enum(DeviceKind, what, row, "device"), origin),
+        Device(_parse_enum(PART_KINDS, what, row, "device"), origin),
         _parse_enum(Method, what, row, "method"),
         _parse_enum(SplitMethod, what, row, "split"),
         Amount(_parse_amount(what, row, "energy_uj"), 0, _parse_amount(what, row, "carbon_ng")),
@@ -307,12 +307,12 @@ def _parse_list(
     return tuple(parse(f"{what}[{number}]", row) for number, row in enumerate(value))
 
 
-def _parse_enum(kinds: type[E], what: str, row: dict[str, Any], key: str) -> E:
-    try:
-        return kinds(str(row.get(key)))
-    except ValueError:
-        known = ", ".join(kinds)
-        raise RequestRefused(400, f"{what}.{key}: expected one of {known}") from None
+def _parse_enum(members: Iterable[E], what: str, row: dict[str, Any], key: str) -> E:
+    found = [member for member in members if member == row.get(key)]
+    if not found:
+        known = ", ".join(members)
+        raise RequestRefused(400, f"{what}.{key}: expected one of {known}")
+    return found[0]
 
 
 def _parse_amount(what: str, row: dict[str, Any], key: str) -> int:

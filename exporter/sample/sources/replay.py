@@ -7,7 +7,15 @@ from typing import NamedTuple
 from exporter import units
 from exporter.clock import Clock
 from exporter.errors import ConfigError
-from exporter.model.readings import Device, DeviceInfo, DeviceKind, Method, Observation, Reading
+from exporter.model.readings import (
+    PART_KINDS,
+    Device,
+    DeviceInfo,
+    DeviceKind,
+    Method,
+    Observation,
+    Reading,
+)
 from exporter.model.recorded_host import Curve, HostFields, RecordedGpuProcesses
 from exporter.sample.sources.gpu.identity import WHOLE_MODULE_SUFFIX
 
@@ -94,7 +102,7 @@ def _devices(host: HostFields) -> tuple[RecordedDevice, ...]:
 
 
 def _device(fields: HostFields, period_seconds: float, ordinal: str) -> RecordedDevice:
-    kind = DeviceKind(fields.choice("kind", tuple(DeviceKind)))
+    kind = DeviceKind(fields.choice("kind", PART_KINDS))
     has_module = fields.choice("scope", ("gpu", "module"), "gpu") == "module"
     method = Method.COUNTER if fields.flag("counter", default=True) else Method.INTEGRATED
     if fields.flag("estimated", default=False):

@@ -13,11 +13,12 @@ from exporter.model.ledger import (
     Amount,
     Balance,
     FactorUse,
+    IntervalPostings,
     RestoredState,
     StoredRun,
     UsageKey,
 )
-from exporter.model.readings import Method
+from exporter.model.readings import Device, DeviceKind, Interval, Method
 from exporter.model.runs import DEPARTED_RUNS, Owner
 from exporter.model.workload import SplitMethod, UnattributedReason
 from tests.unit.account.making import (
@@ -172,6 +173,18 @@ def test_power_of_a_silent_device_becomes_unknown():
     made.post([], SECOND + 3 * SECOND // 2 + 1)
     assert made.powers() == {}
     assert {r.power_watts for r in made.rows()} == {None}
+
+
+def test_power_of_the_rest_is_known_until_its_meter_misses_three_readings():
+    rest = Device(DeviceKind.REST, "rest")
+    made, duration = used_by("bert"), 15 * SECOND
+    used = entry(UnattributedReason.OTHER, 30_000_000, device=rest, split=SplitMethod.REST)
+    interval = Interval(rest, SECOND, SECOND + duration, 30_000_000, Method.INTEGRATED)
+    made.post([IntervalPostings(interval, (used,))], SECOND + duration)
+    made.post([], SECOND + 4 * duration)
+    assert made.powers() == {rest: 2.0}
+    made.post([], SECOND + 4 * duration + 1)
+    assert made.powers() == {}
 
 
 def test_factor_uses_are_kept_per_run_and_factor():

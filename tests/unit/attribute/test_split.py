@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.attribute.split import merge_samples, split_cpu, split_dram
+from exporter.attribute.split import merge_samples, split_cpu, split_dram, split_rest
 from exporter.model.readings import Device, DeviceKind
 from exporter.model.runs import RunKey
 from exporter.model.workload import (
@@ -174,3 +174,12 @@ def test_merged_samples_keep_the_proxies_of_both():
     first = sighting(machine=None)._replace(proxy_pids=frozenset({5}))
     second = sighting(machine=None)._replace(proxy_pids=frozenset({6}))
     assert merge_samples(first, second).proxy_pids == {5, 6}
+
+
+@pytest.mark.parametrize(
+    ("restart", "reason"),
+    [(False, UnattributedReason.OTHER), (True, UnattributedReason.RESTART)],
+)
+def test_rest_of_a_node_belongs_to_no_run(restart, reason):
+    assert split_rest(500, restart=restart) == [EnergyShare(reason, 500, SplitMethod.REST)]
+    assert split_rest(0, restart=restart) == []

@@ -24,6 +24,7 @@ from exporter.model.snapshot import (
     DaemonHealth,
     DeviceState,
     IntensityState,
+    NodeState,
     Snapshot,
     record_of,
 )
@@ -124,6 +125,7 @@ def gpu_node():
         ),
         health=DaemonHealth(loop_seconds=0.004, commit_age_seconds=12.0, exporter_energy_uj=123),
         notes=("rapl: dram is estimated on this machine",),
+        node_state=NodeState("pm_counters", {Method.COUNTER: 9_000_000_000}),
     )
 
 

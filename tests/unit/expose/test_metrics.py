@@ -20,6 +20,7 @@ CONTRACT = {
     "device_up": ("gauge", "device id"),
     "device_sample_age_seconds": ("gauge", "device id"),
     "device_energy_events_total": ("counter", "device id event"),
+    "node_energy_joules_total": ("counter", "method source"),
     "attributed_energy_joules_total": ("counter", "device id"),
     "attributed_carbon_grams_total": ("counter", "device id"),
     "unattributed_energy_joules_total": ("counter", "device id reason"),
@@ -139,7 +140,10 @@ def test_no_gauge_has_the_stem_of_a_counter():
 def test_energy_and_emission_counters_are_durable_and_daemon_counters_are_not():
     durable = {f.name for f in FAMILIES if f.durable}
     totals = {f.name for f in FAMILIES if f.name.endswith(DURABLE)}
-    assert durable == totals - {"emissions_exporter_energy_joules_total"}
+    assert durable == totals - {
+        "emissions_exporter_energy_joules_total",
+        "emissions_node_energy_joules_total",
+    }
 
 
 def test_exported_labels_become_labels_of_the_run(made):

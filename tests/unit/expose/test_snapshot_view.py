@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.expose.snapshot_view import SnapshotView
-from exporter.model.readings import Device, DeviceKind, Method
+from exporter.model.readings import PART_KINDS, Device, Method
 from exporter.model.runs import DEPARTED_RUNS, RunKey
 from exporter.model.workload import UnattributedReason
 
@@ -15,7 +15,7 @@ PARTIES = st.one_of(
         [DEPARTED_RUNS, RunKey(1, "a", ""), RunKey(1, "gone", ""), RunKey(2, "other", "7")]
     ),
 )
-DEVICES = st.builds(Device, st.sampled_from(DeviceKind), st.sampled_from(["0", "1"]))
+DEVICES = st.builds(Device, st.sampled_from(PART_KINDS), st.sampled_from(["0", "1"]))
 
 
 @st.composite
@@ -72,7 +72,7 @@ def test_the_run_other_is_exported_like_any_run(made):
 
 
 def test_sockets_of_a_run_are_one_series_and_gpus_one_each(made):
-    rows = [made.row(Device(kind, name), made.BERT, 1) for kind in DeviceKind for name in "01"]
+    rows = [made.row(Device(kind, name), made.BERT, 1) for kind in PART_KINDS for name in "01"]
     view = SnapshotView(made.snapshot(rows=tuple(rows), runs=(made.run(made.BERT),)))
     assert {labels[2:]: t.counted_uj for labels, t in view.runs[made.BERT].by_device.items()} == {
         ("cpu", ""): 2,

@@ -1,5 +1,6 @@
 """Which collectors are opened."""
 
+import errno
 import os
 
 import pytest
@@ -15,8 +16,10 @@ from exporter.sample.registry import (
     open_collectors,
 )
 from exporter.sample.sources.dram_estimate import DramEstimateCollector
+from exporter.sample.sources.node_query import NodeQuery
 from tests.feeder import Package, PowercapTree
 from tests.unit.sample.conftest import BOOT_ID, CPUINFO
+from tests.unit.sample.sysfs import SysfsTree
 
 
 @pytest.fixture
@@ -39,8 +42,9 @@ def opened(tmp_path, proc, clock):
 
     yield build
     for result in results:
-        for sampler in result.device_collectors:
-            sampler.release()
+        for sampler in (*result.device_collectors, result.node_collector):
+            if sampler is not None:
+                sampler.release()
 
 
 def names(result):
@@ -180,3 +184,111 @@ def test_replacement_is_not_opened_beside_a_counter(opened, monkeypatch):
     sources = (*registry.SOURCES[:place], meter, *registry.SOURCES[place:])
     monkeypatch.setattr(registry, "SOURCES", sources)
     assert names(opened(Package(100, 20))) == ["rapl"]
+
+
+@pytest.fixture
+def hsmp(tmp_path):
+    """The tree of `opened` has an EPYC socket with an HSMP sensor too."""
+    sysfs = SysfsTree(str(tmp_path / "sys"))
+    sysfs.hsmp_socket("ID00", 3, 200_000_000)
+    return sysfs
+
+
+@pytest.mark.usefixtures("hsmp")
+def test_hsmp_is_used_where_rapl_is_absent(opened):
+    result = opened()
+    assert names(result) == ["hsmp", "dram_estimate"]
+    assert [(state.name, state.ok) for state in result.states] == [("rapl", False)]
+    assert "hsmp: cpu energy is integrated" in notes(result)
+
+
+@pytest.mark.usefixtures("hsmp")
+@pytest.mark.parametrize(
+    ("enabled", "expected"), [({}, ["rapl"]), ({"rapl": False}, ["hsmp", "dram_estimate"])]
+)
+def test_hsmp_is_used_where_rapl_is_disabled_but_not_beside_it(opened, enabled, expected):
+    assert names(opened(Package(100, 20), enabled=enabled)) == expected
+
+
+@pytest.mark.usefixtures("hsmp")
+def test_hsmp_is_used_where_rapl_is_unreadable(opened, monkeypatch):
+    real = os.open
+
+    def refuse(path, flags, *arguments, **named):
+        if str(path).endswith("/energy_uj") and flags & os.O_ACCMODE == os.O_RDONLY:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return real(path, flags, *arguments, **named)
+
+    monkeypatch.setattr(os, "open", refuse)
+    result = opened(Package(100, 20))
+    assert names(result) == ["hsmp", "dram_estimate"]
+    assert "CVE-2020-8694" in notes(result)
+
+
+def test_hsmp_that_cannot_be_read_leaves_the_estimate(opened, hsmp):
+    hsmp.hsmp_socket("ID00", 3, 0, device=1)
+    hsmp.write("devices/platform/AMDI0097:00/hwmon/hwmon3", {"power1_input": 0})
+    result = opened()
+    assert names(result) == ["cpu_estimate", "dram_estimate"]
+    assert "reports 0," in notes(result)
+
+
+@pytest.fixture
+def meters(tmp_path):
+    """Add all meters of the node to the tree of `opened`."""
+    sysfs = SysfsTree(str(tmp_path / "sys"))
+    sysfs.write("cray/pm_counters", {"energy": "1000 J 1734094386462336 us"})
+    sysfs.acpi_meter(0, 262_000_000)
+    files = {"name": "ibmpowernv", "power1_label": "System", "power1_input": 426_000_000}
+    sysfs.write("bus/platform/drivers/ibmpowernv/opal-sensor/hwmon/hwmon0", files)
+    return sysfs
+
+
+NODE_QUERY = NodeQuery("http://127.0.0.1:9", "watts")
+
+
+@pytest.mark.usefixtures("meters")
+@pytest.mark.parametrize(
+    ("disabled", "expected"),
+    [
+        ((), "node_query"),
+        (("node_query",), "pm_counters"),
+        (("node_query", "pm_counters"), "acpi_power_meter"),
+        (("node_query", "pm_counters", "acpi_power_meter"), "board_power"),
+    ],
+)
+def test_one_meter_covers_the_node_and_is_none_of_the_devices(opened, disabled, expected):
+    enabled = dict.fromkeys(disabled, False)
+    result = opened(Package(100, 20), enabled=enabled, node_query=NODE_QUERY, node="n")
+    assert result.node_collector.name == expected
+    assert names(result) == ["rapl"]
+
+
+@pytest.mark.parametrize(("milliseconds", "lag"), [(300_000, 150.0), (2**32 - 1, 0.0), ("", 0.0)])
+def test_lag_of_an_acpi_meter_is_half_of_its_average(opened, tmp_path, milliseconds, lag):
+    sysfs = SysfsTree(str(tmp_path / "sys"))
+    sysfs.acpi_meter(0, 262_000_000, power1_average_interval=milliseconds)
+    assert opened().node_lag_seconds == lag
+
+
+def test_machine_without_a_meter_has_no_failing_collector(opened):
+    result = opened(Package(100, 20))
+    assert (result.node_collector, result.states, result.notes) == (None, (), ())
+
+
+@pytest.mark.parametrize("covers_host", [False, True])
+def test_grace_sockets_are_not_counted_beside_a_counter_of_the_module(
+    opened, tmp_path, monkeypatch, covers_host
+):
+    SysfsTree(str(tmp_path / "sys")).acpi_meter(1, 98_000_000, "Grace Power Socket 0")
+
+    class Module(DramEstimateCollector):
+        name = "module"
+
+    def build(host):
+        gpus = Module(host.procfs, host.clock, host.boot_id, 1.0)
+        return OpenedSource(gpus, covers_host=lambda: covers_host)
+
+    sources = (EnergySource("module", build), *registry.SOURCES[2:])
+    monkeypatch.setattr(registry, "SOURCES", sources)
+    assert names(opened()) == (["module"] if covers_host else ["module", "grace"])

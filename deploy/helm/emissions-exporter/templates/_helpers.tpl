@@ -99,7 +99,7 @@ http://{{ include "ee.fullname" . }}-intensity.{{ .Release.Namespace }}:{{ .Valu
 {{/* Settings of the pod that asks for all: no hardware is read, it would be counted twice. */}}
 {{- define "ee.intensityConfig" -}}
 {{- $config := pick (deepCopy .Values.config) "convert" }}
-{{- $_ := set $config "sample" (dict "collectors" (dict "nvml" false "amdgpu" false "intel_gpu" false "rapl" false "cpu_estimate" false "dram_estimate" false)) }}
+{{- $_ := set $config "sample" (dict "collectors" (dict "nvml" false "amdgpu" false "intel_gpu" false "rapl" false "hsmp" false "xgene" false "grace" false "cpu_estimate" false "dram_estimate" false "node_query" false "pm_counters" false "acpi_power_meter" false "board_power" false)) }}
 {{- with .Values.config.expose }}{{ $_ := set $config "expose" . }}{{ end }}
 {{- toYaml $config }}
 {{- end }}
