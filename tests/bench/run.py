@@ -23,7 +23,7 @@ from tests.bench.scene import JOBS, MANY_RUNS, PODS, Scene, is_free
 from tests.real.parts import REPOSITORY
 
 REFERENCE = 500
-MANY = (600, 1_600)
+MANY = (540, 1_440)
 """Processes of `MANY_RUNS` runs."""
 NAMESPACE = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
 """Hides the processes of others, whose number and coming and going would change every figure."""
