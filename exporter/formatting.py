@@ -24,7 +24,7 @@ SPLIT_DESCRIPTIONS = {
     "exclusive": "held alone",
     "cpu_time": "split by CPU time",
     "memory": "split by memory held",
-    "activity": "split by activity (+/-30 %, in MIG mode +/-15 %)",
+    "activity": "split by activity (+/-30 %, of partitions +/-15 %)",
     "slices": "split by slices held (assumed)",
     "equal": "split evenly (assumed)",
     "rest": "energy attributed to no other run",

@@ -111,3 +111,18 @@ def play(
     before = {name: counted_uj(seen[-1], name) for name in names}
     until(lambda: is_counted(before), what="it goes on")
     return Story(used, seen + watch(daemon, (SECONDS - ABSENCE_SECONDS) / 2), (killed, begun))
+
+
+class KnownTruth:
+    """Tests of a module with the fixtures `story` and `name`, the id of a GPU in it."""
+
+    def test_energy_is_the_truth_within_a_thousandth_over_a_kill(
+        self, story: Story, name: str
+    ) -> None:
+        assert abs(story.relative_error(name)) < TOLERANCE
+
+    def test_no_total_ever_steps_back(self, story: Story, name: str) -> None:
+        assert story.totals_uj(name) == sorted(story.totals_uj(name))
+
+    def test_a_gpu_is_its_parts_exactly_at_every_moment(self, story: Story, name: str) -> None:
+        assert story.sums_of_parts_uj(name) == story.totals_uj(name)

@@ -9,7 +9,7 @@ import pytest
 
 from tests.amdgpu import hosts
 from tests.amdgpu.host import Card, counts
-from tests.real.absence import TOLERANCE, Story, boottime, play
+from tests.real.absence import KnownTruth, Story, boottime, play
 from tests.real.parts import Daemon
 
 pytestmark = [pytest.mark.real, pytest.mark.beside]
@@ -97,21 +97,14 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
         firmware.stop()
 
 
-@pytest.mark.parametrize("name", CARDS)
-def test_energy_is_the_truth_within_a_thousandth_over_a_kill(story: Story, name: str) -> None:
-    assert abs(story.relative_error(name)) < TOLERANCE
+@pytest.fixture(params=CARDS)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
-@pytest.mark.parametrize("name", CARDS)
-def test_no_total_ever_steps_back(story: Story, name: str) -> None:
-    assert story.totals_uj(name) == sorted(story.totals_uj(name))
+class TestAbsence(KnownTruth):
+    pass
 
 
-@pytest.mark.parametrize("name", CARDS)
-def test_a_gpu_is_its_parts_exactly_at_every_moment(story: Story, name: str) -> None:
-    assert story.sums_of_parts_uj(name) == story.totals_uj(name)
-
-
-@pytest.mark.parametrize("name", CARDS)
 def test_what_was_used_in_the_absence_is_the_restarts(story: Story, name: str) -> None:
     assert story.has_restart_energy(name)

@@ -11,7 +11,7 @@ import pytest
 
 from exporter.sample.sources.gpu.collector import READ_TIMEOUT_SECONDS
 from tests.nvml.fake import FakeNvml, build
-from tests.real.absence import TOLERANCE, Snapshot, Story, counted_uj, device, play, read_at
+from tests.real.absence import KnownTruth, Snapshot, Story, counted_uj, device, play, read_at
 from tests.real.parts import Daemon, until
 
 pytestmark = [
@@ -88,19 +88,13 @@ def story(make: Callable[[], Node]) -> Story:
     return play(node.daemon, GPUS, node.fake.joules)
 
 
-@pytest.mark.parametrize("name", GPUS)
-def test_energy_is_the_truth_within_a_thousandth_over_a_kill(story: Story, name: str) -> None:
-    assert abs(story.relative_error(name)) < TOLERANCE
+@pytest.fixture(params=GPUS)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
-@pytest.mark.parametrize("name", GPUS)
-def test_no_total_ever_steps_back(story: Story, name: str) -> None:
-    assert story.totals_uj(name) == sorted(story.totals_uj(name))
-
-
-@pytest.mark.parametrize("name", GPUS)
-def test_a_gpu_is_its_parts_exactly_at_every_moment(story: Story, name: str) -> None:
-    assert story.sums_of_parts_uj(name) == story.totals_uj(name)
+class TestAbsence(KnownTruth):
+    pass
 
 
 def test_what_was_used_in_the_absence_is_the_restarts(story: Story) -> None:

@@ -15,6 +15,7 @@ from tests.real import absence
 from tests.real.absence import (
     ABSENCE_SECONDS,
     TOLERANCE,
+    KnownTruth,
     Story,
     boottime,
     counted_uj,
@@ -146,22 +147,15 @@ def story(node: Node) -> Story:
     return play(node.daemon, CARDS, node.host.used, absent)
 
 
-@pytest.mark.parametrize("name", CARDS)
-def test_energy_is_the_truth_within_a_thousandth_over_a_kill(story: Story, name: str) -> None:
-    assert abs(story.relative_error(name)) < TOLERANCE
+@pytest.fixture(params=CARDS)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
-@pytest.mark.parametrize("name", CARDS)
-def test_no_total_ever_steps_back(story: Story, name: str) -> None:
-    assert story.totals_uj(name) == sorted(story.totals_uj(name))
+class TestAbsence(KnownTruth):
+    pass
 
 
-@pytest.mark.parametrize("name", CARDS)
-def test_a_gpu_is_its_parts_exactly_at_every_moment(story: Story, name: str) -> None:
-    assert story.sums_of_parts_uj(name) == story.totals_uj(name)
-
-
-@pytest.mark.parametrize("name", CARDS)
 def test_what_was_used_in_the_absence_is_the_restarts(story: Story, name: str) -> None:
     assert story.has_restart_energy(name)
 

@@ -94,7 +94,7 @@ class IntelDriver:
 
     def __init__(self, sysfs: str, procfs: str, clock: Clock) -> None:
         if not has_gpus(sysfs):
-            raise Unavailable("no discrete Intel GPU found")
+            raise Unavailable("no discrete Intel GPU found; load the module i915 or xe")
         self._sysfs = sysfs
         self._clock = clock
         self._awake: frozenset[str] = frozenset()
