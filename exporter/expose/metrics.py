@@ -109,7 +109,7 @@ DEVICE_FAMILIES = (
         samples.per_device(lambda state: state.utilization),
         "Utilization of the GPU, 0 to 1, as its driver reports it: for NVIDIA the fraction of time "
         "in which at least one kernel ran, for AMD the activity of the compute units, for Intel "
-        "that of the engines; absent while unknown and in MIG mode.",
+        "that of the engines; absent while unknown or while the GPU is partitioned.",
     ),
     _durable_counter(
         "device_energy_joules_total",

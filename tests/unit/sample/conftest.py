@@ -4,6 +4,11 @@ import os
 
 import pytest
 
+from exporter.sample import power_sensors, threaded_collector
+from tests.unit.sample.sysfs import SysfsTree
+
+THREAD_TIMEOUT_SECONDS = 30.0
+
 
 class ManualClock:
     """All three clocks, advanced by the test; a suspend advances only CLOCK_BOOTTIME."""
@@ -104,3 +109,15 @@ def proc(tmp_path) -> ProcTree:
 def replay_path() -> str:
     """The recorded host in the package."""
     return str(importlib.resources.files("exporter.data") / "replay/two-socket.json")
+
+
+@pytest.fixture
+def sysfs(tmp_path):
+    return SysfsTree(str(tmp_path / "sys"))
+
+
+@pytest.fixture
+def patient_ticks(monkeypatch):
+    """Ticks wait for the threads of sensors and meters, whatever the load of the machine."""
+    monkeypatch.setattr(power_sensors, "READ_TIMEOUT_SECONDS", THREAD_TIMEOUT_SECONDS)
+    monkeypatch.setattr(threaded_collector, "FIRST_READ_TIMEOUT_SECONDS", THREAD_TIMEOUT_SECONDS)

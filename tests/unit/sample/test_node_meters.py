@@ -14,30 +14,17 @@ from exporter.model.readings import (
     Observation,
     Reading,
 )
-from exporter.sample import power_sensors, threaded_collector
 from exporter.sample.node_meter import NODE, REST, NodeMeter, NodeSettings, node_info
 from exporter.sample.power_model import CpuInfo
 from exporter.sample.sources.acpi_power_meter import open_grace, open_node
 from exporter.sample.sources.board_power import open_board_power
 from exporter.sample.sources.pm_counters import open_pm_counters
-from tests.unit.sample.conftest import BOOT_ID
-from tests.unit.sample.sysfs import SysfsTree
+from tests.unit.sample.conftest import BOOT_ID, THREAD_TIMEOUT_SECONDS
 
-TIMEOUT_SECONDS = 30.0
-"""Ticks of these tests wait for the thread, whatever the load of the machine."""
+pytestmark = pytest.mark.usefixtures("patient_ticks")
+
 JOULES, MICROSECONDS = 2_178_501_771, 1_734_094_386_462_336
 """A node of HPE Cray: Omnistat pull request 190; the time is from the tests of CEEMS."""
-
-
-@pytest.fixture(autouse=True)
-def _patience(monkeypatch):
-    monkeypatch.setattr(power_sensors, "READ_TIMEOUT_SECONDS", TIMEOUT_SECONDS)
-    monkeypatch.setattr(threaded_collector, "FIRST_READ_TIMEOUT_SECONDS", TIMEOUT_SECONDS)
-
-
-@pytest.fixture
-def sysfs(tmp_path):
-    return SysfsTree(str(tmp_path / "sys"))
 
 
 @pytest.fixture
@@ -46,7 +33,7 @@ def opened(sysfs, clock):
     collectors = []
 
     def build(opening):
-        collectors.append(opening(sysfs.root, clock, BOOT_ID, TIMEOUT_SECONDS))
+        collectors.append(opening(sysfs.root, clock, BOOT_ID, THREAD_TIMEOUT_SECONDS))
         return collectors[-1]
 
     yield build

@@ -8,31 +8,19 @@ import pytest
 
 from exporter.errors import Unavailable
 from exporter.model.readings import Device, DeviceKind, Method
-from exporter.sample import power_sensors, threaded_collector
+from exporter.sample import power_sensors
 from exporter.sample.energy_counters import EnergyCounters
 from exporter.sample.kernel_files import ReusedFile
 from exporter.sample.power_model import CpuInfo
 from exporter.sample.power_sensors import read_positive
 from exporter.sample.sources.hsmp import open_hsmp
 from exporter.sample.sources.xgene import open_xgene
-from tests.unit.sample.conftest import BOOT_ID
-from tests.unit.sample.sysfs import SysfsTree
+from tests.unit.sample.conftest import BOOT_ID, THREAD_TIMEOUT_SECONDS
+
+pytestmark = pytest.mark.usefixtures("patient_ticks")
 
 EPYC = CpuInfo(model="AMD EPYC 9654 96-Core Processor", vendor="AMD", packages=(0, 1))
-TEST_TIMEOUT_SECONDS = 30.0
 SOCKETS = [Device(DeviceKind.CPU, "package-0"), Device(DeviceKind.CPU, "package-1")]
-
-
-@pytest.fixture(autouse=True)
-def _patient_ticks(monkeypatch):
-    """Ticks of these tests wait for the thread, whatever the load of the machine."""
-    monkeypatch.setattr(power_sensors, "READ_TIMEOUT_SECONDS", TEST_TIMEOUT_SECONDS)
-    monkeypatch.setattr(threaded_collector, "FIRST_READ_TIMEOUT_SECONDS", TEST_TIMEOUT_SECONDS)
-
-
-@pytest.fixture
-def sysfs(tmp_path):
-    return SysfsTree(str(tmp_path / "sys"))
 
 
 @pytest.fixture
@@ -178,12 +166,12 @@ def test_tick_does_not_wait_for_a_driver_that_hangs(sysfs, opened, clock, monkey
 
     def hang(*arguments):
         entered.set()
-        assert answer.wait(TEST_TIMEOUT_SECONDS)
+        assert answer.wait(THREAD_TIMEOUT_SECONDS)
         return real(*arguments)
 
     monkeypatch.setattr(os, "pread", hang)
     assert "has not answered" in collector.read().error
-    assert entered.wait(TEST_TIMEOUT_SECONDS)
+    assert entered.wait(THREAD_TIMEOUT_SECONDS)
     read_ns = clock.boottime_ns()
     answer.set()
     late = collector.read()
